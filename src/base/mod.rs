@@ -1,0 +1,13 @@
+//! What every layer shares: small types, time, sizes, text, name patterns, progress.
+
+pub mod pattern;
+pub mod progress;
+pub mod size;
+pub mod text;
+pub mod time;
+pub mod types;
+
+pub use pattern::{Pattern, PatternError, Selection};
+pub use progress::{NoProgress, Progress, ProgressHandle};
+pub use tokio_util::sync::CancellationToken;
+pub use types::{Digest, Offset, PartitionId, Secret, TimestampMs, TopicId, TopicPartition};

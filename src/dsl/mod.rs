@@ -1,0 +1,1 @@
+//! The Rhai engine: types, verbs, option tables, lints.

@@ -1,0 +1,1 @@
+//! Backup, restore, offsets, verification: plan, then apply.

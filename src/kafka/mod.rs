@@ -1,0 +1,1 @@
+//! The client's connection layer and typed calls.

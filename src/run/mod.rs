@@ -1,0 +1,1 @@
+//! Plan, digest, confirmation, journal, execution.

@@ -1,0 +1,1 @@
+//! Object stores opened from a URL.
