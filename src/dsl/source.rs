@@ -1,0 +1,106 @@
+//! A runbook's text and where it came from, and the arguments given to it.
+
+use crate::base::Digest;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A script: its name for people, its text, its file if it has one.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub name: String,
+    pub text: Arc<str>,
+    pub path: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads a runbook from a file; its name is the file's name.
+    pub fn read(path: &Path) -> std::io::Result<Self> {
+        Ok(Self {
+            name: path.file_name().map_or_else(
+                || path.display().to_string(),
+                |name| name.to_string_lossy().into_owned(),
+            ),
+            text: std::fs::read_to_string(path)?.into(),
+            path: Some(path.to_path_buf()),
+        })
+    }
+
+    /// A script given inline: `kbr eval '…'`, tests.
+    pub fn inline(name: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            text: text.into(),
+            path: None,
+        }
+    }
+
+    /// The hash of the text, which a plan pins.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text.as_bytes())
+    }
+
+    /// The text of a line, counted from 1.
+    pub fn line(&self, line: usize) -> Option<&str> {
+        self.text.lines().nth(line.checked_sub(1)?)
+    }
+}
+
+/// What was given to a runbook after `--`: `--at 2026-11-20T10:00:00Z`, `--at=…`, `--force` (the text "true").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arguments(pub BTreeMap<String, String>);
+
+impl Arguments {
+    /// Parses the words after `--`. A name's dashes become underscores, as a script must write it.
+    pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Self, String> {
+        let mut given = BTreeMap::new();
+        let mut words = words.iter().map(AsRef::as_ref).peekable();
+        while let Some(word) = words.next() {
+            let Some(named) = word.strip_prefix("--").filter(|name| !name.is_empty()) else {
+                return Err(format!(
+                    "runbook arguments are named: write --NAME VALUE, not {word:?}"
+                ));
+            };
+            let (name, value) = match named.split_once('=') {
+                Some((name, value)) => (name, value.to_string()),
+                None => match words.next_if(|next| !next.starts_with("--")) {
+                    Some(value) => (named, value.to_string()),
+                    None => (named, "true".to_string()),
+                },
+            };
+            let name = name.replace('-', "_");
+            if given.insert(name.clone(), value).is_some() {
+                return Err(format!("runbook argument --{name} is given twice"));
+            }
+        }
+        Ok(Self(given))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_in_each_form() {
+        let read = Arguments::parse(&["--at", "-2h", "--target=dr", "--dry-run"]).unwrap();
+        let wanted = [("at", "-2h"), ("target", "dr"), ("dry_run", "true")];
+        assert_eq!(
+            read.0,
+            wanted
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect()
+        );
+        assert!(
+            Arguments::parse(&["orders"])
+                .unwrap_err()
+                .contains("--NAME VALUE")
+        );
+        assert!(
+            Arguments::parse(&["--a", "1", "--a", "2"])
+                .unwrap_err()
+                .contains("twice")
+        );
+    }
+}
