@@ -1,1 +1,32 @@
-//! Plan, digest, confirmation, journal, execution.
+//! Plan, digest, confirmation, journal, execution. This layer knows steps, not Kafka.
+//!
+//! A [`Plan`] is a value: an ordered list of fully resolved [`Step`]s and the confirmations between them. It is
+//! shown, hashed, approved and then applied by [`execute`], which writes every intent to the [`Journal`] before
+//! the effect. What a step does to a cluster is the step's own business.
+
+mod approval;
+mod canonical;
+pub mod config;
+mod error;
+mod execute;
+mod journal;
+mod plan;
+mod step;
+
+pub use approval::{Answer, Approval, Approver, Question};
+pub use canonical::canonical_json;
+pub use config::{ClusterConfig, Config, ConfigError, RehearseConfig, StoreConfig, UnknownName};
+pub use error::{ExitClass, RunError, StepError};
+pub use execute::{
+    Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute,
+};
+pub use journal::{
+    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, Witness,
+};
+pub use plan::{
+    ArchiveFact, ClusterFact, GateSection, Item, Plan, PlannedStep, RunbookId, Span, Stopped,
+};
+pub use step::{
+    Blocked, Cell, Detail, Gate, Outcome, Reconciled, Step, StepContext, StepKind, StepView, Total,
+    ViewLine,
+};
