@@ -4,16 +4,9 @@
 //! clusters and archives, E04xx what a plan refuses, W05xx lints.
 
 use super::Source;
+use crate::run::{ExitClass, Span};
 use std::fmt;
 use std::sync::Arc;
-
-/// A place in a script: line and column from 1, length in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-pub struct Span {
-    pub line: usize,
-    pub column: usize,
-    pub length: usize,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -45,8 +38,10 @@ pub struct ScriptError {
     pub finding: Finding,
     pub source_name: String,
     pub source_text: Arc<str>,
-    /// 2 for errors of the script, 1 for a read that failed.
-    pub exit: u8,
+    /// `Usage` for a mistake in the script, `Failed` for a read that failed.
+    pub exit: ExitClass,
+    /// The error of a lower layer that this one came from: facts and hints are read from it at the edge.
+    pub cause: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Finding {
@@ -69,12 +64,13 @@ impl Finding {
 }
 
 impl ScriptError {
-    pub fn new(finding: Finding, source: &Source, exit: u8) -> Self {
+    pub fn new(finding: Finding, source: &Source, exit: ExitClass) -> Self {
         Self {
             finding,
             source_name: source.name.clone(),
             source_text: source.text.clone(),
             exit,
+            cause: None,
         }
     }
 
@@ -82,7 +78,7 @@ impl ScriptError {
         Self::new(
             Finding::error("E0001", format!("{what} is not there yet")),
             source,
-            1,
+            ExitClass::Failed,
         )
     }
 }
@@ -93,7 +89,13 @@ impl fmt::Display for ScriptError {
     }
 }
 
-impl std::error::Error for ScriptError {}
+impl std::error::Error for ScriptError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause
+            .as_deref()
+            .map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
 
 /// For the report at the edge: miette draws the source line with the span and its label.
 impl miette::Diagnostic for ScriptError {

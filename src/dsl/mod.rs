@@ -4,17 +4,17 @@
 //! steps it would take into a [`run::Plan`](crate::run); nothing here changes a cluster. Everything that a
 //! runbook can say comes from one table, `table`, and so do the documents and the did-you-means.
 
-mod config;
 mod diagnostic;
 mod source;
 mod world;
 
-pub use config::{Config, ConfigError};
-pub use diagnostic::{Finding, ScriptError, Severity, Span};
+pub use crate::run::Span;
+pub use diagnostic::{Finding, ScriptError, Severity};
 pub use source::{Arguments, Source};
 pub use world::{World, WorldError};
 
 use crate::base::{CancellationToken, TimestampMs};
+use crate::run::Plan;
 use std::sync::Arc;
 
 /// What holds for one evaluation. `now` is fixed by the caller: a plan holds no other clock.
@@ -28,6 +28,7 @@ pub struct EvaluateOptions {
 
 /// What came of evaluating a runbook.
 pub struct Evaluated {
+    pub plan: Plan,
     /// What the script printed, in order, one entry per `print`.
     pub printed: Vec<String>,
 }

@@ -1,6 +1,8 @@
 //! A runbook's text and where it came from, and the arguments given to it.
 
 use crate::base::Digest;
+use crate::run::Span;
+use rhai::Position;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,9 +42,43 @@ impl Source {
         Digest::of(self.text.as_bytes())
     }
 
+    /// The word, text or sign at a position, as long as it is.
+    pub fn span(&self, position: Position) -> Option<Span> {
+        let line = position.line()?;
+        let column = position.position().unwrap_or(1).max(1);
+        let rest: Vec<char> = self.line(line)?.chars().skip(column - 1).collect();
+        Some(Span {
+            line,
+            column,
+            length: word_length(&rest),
+        })
+    }
+
     /// The text of a line, counted from 1.
     pub fn line(&self, line: usize) -> Option<&str> {
         self.text.lines().nth(line.checked_sub(1)?)
+    }
+}
+
+fn word_length(rest: &[char]) -> usize {
+    let is_word = |c: &char| c.is_alphanumeric() || *c == '_';
+    match rest.first() {
+        Some(first) if is_word(first) => rest.iter().take_while(|c| is_word(c)).count(),
+        Some(quote @ ('"' | '`' | '\'')) => {
+            let mut escaped = false;
+            for (index, c) in rest.iter().enumerate().skip(1) {
+                if !escaped && c == quote {
+                    return index + 1;
+                }
+                escaped = !escaped && *c == '\\';
+            }
+            1
+        }
+        Some(_) => {
+            let sign = |c: &char| "=!<>&|+-*/%?.".contains(*c);
+            rest.iter().take_while(|c| sign(c)).take(3).count().max(1)
+        }
+        None => 1,
     }
 }
 

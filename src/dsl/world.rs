@@ -1,6 +1,6 @@
 //! What a runbook reaches: names resolved to clusters and stores, once each.
 
-use super::Config;
+use crate::run::Config;
 
 /// Resolves the names in a runbook. In a rehearsal every cluster and store has a stand-in in this process.
 pub struct World {
