@@ -1,1 +1,36 @@
-//! The client's connection layer and typed calls.
+//! The client's side of Kafka: connections, metadata and typed calls.
+//!
+//! What holds everywhere here: every wait has a deadline; a partial failure is a value (a result per
+//! group, topic or partition), never one error for a batch; a broker's error number is kept even when
+//! kbr does not know it; a reply is bounded before it is decoded. One file per subject.
+
+mod client;
+mod code;
+mod commits;
+mod configs;
+mod coordinator;
+mod error;
+mod fetch;
+mod groups;
+mod metadata;
+mod offsets;
+mod options;
+mod produce;
+mod producer_id;
+mod topics;
+mod transactions;
+
+pub use client::{BrokerInfo, Client, ClusterInfo, Route};
+pub use code::{Class, ErrorCode};
+pub use commits::{CommitWanted, Committed};
+pub use configs::{ConfigEntry, ConfigSource};
+pub use coordinator::CoordinatorKind;
+pub use error::{Attempt, Error, Result, TransactionOutcome, TransactionStage};
+pub use fetch::{Aborted, FetchPartition, FetchWanted, FetchedPartition, NewLeader};
+pub use groups::{GroupDescription, GroupListing, Member};
+pub use metadata::Metadata;
+pub use offsets::{ActiveProducer, EpochEnd, Isolation, OffsetAt, OffsetFound};
+pub use options::{ConnectOptions, Security};
+pub use produce::{ProducePartition, ProducePending, Produced};
+pub use producer_id::ProducerIdentity;
+pub use topics::{NewTopic, Partition, Topic, TopicsWanted};
