@@ -1,1 +1,3 @@
 //! Backup, restore, offsets, verification: plan, then apply.
+
+pub mod mapping;
