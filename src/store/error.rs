@@ -9,9 +9,7 @@ pub enum Error {
     #[error("not a store: {url:?}: {why}")]
     BadUrl { url: String, why: String },
 
-    #[error(
-        "{url}: {scheme}: stores are not in this version of kbr (file: and memory: are)"
-    )]
+    #[error("{url}: {scheme}: stores are not in this version of kbr (file: and memory: are)")]
     Unsupported { scheme: String, url: String },
 
     #[error("{path:?} is no valid object path: {why}")]

@@ -134,8 +134,7 @@ impl ObjectWriter {
             .answer(
                 "write",
                 path,
-                self.backend
-                    .copy_if_not_exists(&self.staging_place, &place),
+                self.backend.copy_if_not_exists(&self.staging_place, &place),
             )
             .await;
         if let Err(error) = named

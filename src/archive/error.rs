@@ -1,0 +1,180 @@
+//! What can be wrong with an archive. Damage always names the object, the offsets it held, and what is left.
+
+use crate::base::{Offset, PartitionId};
+use crate::store;
+use std::fmt;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing there, or something that is no archive.
+    #[error("{url} is not an archive: {why}")]
+    NotAnArchive { url: String, why: String },
+
+    /// An archive without a generation: no backup run has finished.
+    #[error("{url} holds no generation yet: no backup into it has finished")]
+    Empty { url: String },
+
+    #[error("{0}")]
+    Damaged(Box<Damage>),
+
+    #[error("{object} has format version {found}; this kbr reads up to {supported}")]
+    NewerFormat {
+        object: String,
+        found: u32,
+        supported: u32,
+    },
+
+    #[error("{object} is encrypted (scheme {scheme}), which this kbr does not read")]
+    Encrypted { object: String, scheme: u16 },
+
+    #[error("there is no generation {number}; the newest is {newest}")]
+    NoSuchGeneration { number: u64, newest: u64 },
+
+    /// Another run committed in between.
+    #[error(
+        "generation {number} was committed by another run meanwhile; nothing of this run counts"
+    )]
+    GenerationTaken { number: u64 },
+
+    #[error("the archive {url} belongs to cluster {archive}, not to {given}")]
+    OtherCluster {
+        url: String,
+        archive: String,
+        given: String,
+    },
+
+    #[error("generation {generation} holds no {topic}-{partition}")]
+    NotInSnapshot {
+        topic: String,
+        partition: PartitionId,
+        generation: u64,
+    },
+
+    /// The books of a run do not balance; it is refused.
+    #[error("{topic}-{partition}: {why}; the generation is not committed")]
+    Accounting {
+        topic: String,
+        partition: PartitionId,
+        why: String,
+    },
+
+    #[error("cannot write this to an archive: {why}")]
+    BadInput { why: String },
+
+    #[error("{op} failed: {why}")]
+    Task { op: &'static str, why: String },
+
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+impl Error {
+    /// The damage, if that is what it is.
+    pub fn damage(&self) -> Option<&Damage> {
+        match self {
+            Error::Damaged(damage) => Some(damage),
+            _ => None,
+        }
+    }
+}
+
+impl From<Damage> for Error {
+    fn from(damage: Damage) -> Self {
+        Error::Damaged(Box::new(damage))
+    }
+}
+
+/// One damaged object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The object's path below the archive.
+    pub object: String,
+    pub kind: DamageKind,
+    /// The offsets that the damaged part held, per partition; empty for a manifest.
+    pub held: Vec<Held>,
+    /// What can still be restored, in words.
+    pub restorable: String,
+}
+
+impl Damage {
+    pub fn new(object: impl Into<String>, kind: DamageKind) -> Self {
+        Self {
+            object: object.into(),
+            kind,
+            held: Vec::new(),
+            restorable: String::new(),
+        }
+    }
+
+    pub fn holding(mut self, held: Held) -> Self {
+        self.restorable = format!(
+            "all other offsets of {}-{} and all other partitions",
+            held.topic, held.partition
+        );
+        self.held.push(held);
+        self
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is damaged: {}", self.object, self.kind)?;
+        if !self.held.is_empty() {
+            f.write_str("; it held ")?;
+            for (position, held) in self.held.iter().enumerate() {
+                if position > 0 {
+                    f.write_str(", ")?;
+                }
+                write!(f, "{held}")?;
+            }
+        }
+        if !self.restorable.is_empty() {
+            write!(f, "; still restorable: {}", self.restorable)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DamageKind {
+    #[error("it is missing")]
+    Missing,
+    #[error("it is {found} bytes, not {expected}")]
+    Size { expected: u64, found: u64 },
+    #[error("its BLAKE3 hash is {found}, not {expected}")]
+    Hash { expected: String, found: String },
+    #[error("the block at byte {position} fails its CRC32C")]
+    BlockChecksum { position: u64 },
+    #[error("{0}")]
+    Format(String),
+    #[error("it is another object's content: {0}")]
+    Swapped(String),
+    #[error("it does not follow from its parent: {0}")]
+    Chain(String),
+    #[error("it does not agree with the generation that lists it: {0}")]
+    Disagrees(String),
+    #[error("the record batch at offset {offset} is broken: {why}")]
+    Batch { offset: i64, why: String },
+}
+
+/// Offsets that a damaged object held, both inclusive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub topic: String,
+    pub partition: PartitionId,
+    pub first: Offset,
+    pub last: Offset,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}-{} offsets {} to {}",
+            self.topic, self.partition, self.first, self.last
+        )
+    }
+}
