@@ -16,6 +16,18 @@ pub enum Approval {
     Nobody,
 }
 
+impl Approval {
+    /// The word for the journal.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Terminal => "terminal",
+            Self::Digest(_) => "digest",
+            Self::Rehearsal => "rehearsal",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
 /// A question at a gate.
 pub struct Question<'a> {
     pub section: &'a GateSection,

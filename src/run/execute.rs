@@ -1,11 +1,21 @@
-//! The one executor: for each step check, gate, intent, effect, outcome; the first failure ends the run.
+//! The one executor: for each step gate, check, intent, effect, outcome; the first failure ends the run.
+//!
+//! Everything that can refuse a plan as a whole is asked before the run is journalled, so that an error from
+//! [`execute`] always means: nothing was changed. After that the run has an id, and what happens is in its report.
 
+use super::document::add_totals;
 use super::{
-    Approval, Approver, GateSection, Journal, Outcome, Plan, PlannedStep, RunError, RunId,
-    StepError, Total,
+    Answer, Approval, Approver, GateSection, Item, Journal, JournalError, Outcome, Plan,
+    PlannedStep, Question, RunError, RunId, StepContext, StepError, Total, plan::PLAN_LIFETIME_MS,
 };
-use crate::base::{CancellationToken, NoProgress, ProgressHandle};
-use std::time::Duration;
+use crate::base::{CancellationToken, NoProgress, ProgressHandle, time};
+use futures::FutureExt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+/// How long a cancelled step may take to leave things whole before it is dropped.
+const CANCEL_GRACE: Duration = Duration::from_secs(30);
 
 /// Looks on: a terminal, a log, nobody.
 pub trait Watcher: Send + Sync {
@@ -59,7 +69,7 @@ pub enum RunEnd {
         ordinal: u32,
         error: StepError,
     },
-    /// A gate was answered with something else than its word.
+    /// A gate was answered with something else than its word; `before`: the gated steps that did not run.
     Refused {
         before: Vec<u32>,
         typed: String,
@@ -79,8 +89,292 @@ pub struct RunReport {
     pub incomplete: Vec<String>,
 }
 
-/// Applies a plan. An error means that nothing was changed; a failure after the first effect is in the report.
+/// Applies a plan. An error means that nothing was changed; a failure after the run began is in the report.
 pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport, RunError> {
-    let _ = execution;
-    Err(RunError::ConfirmationRequired(plan.digest()))
+    let gates = plan.gates();
+    refuse(plan, &gates, &execution.approval)?;
+    let run = execution
+        .journal
+        .begin_run(&plan.document(), execution.approval.word())?;
+    execution.watcher.run_started(&run);
+    let mut running = Running {
+        plan,
+        gates,
+        execution,
+        report: RunReport {
+            steps: plan
+                .steps()
+                .map(|planned| StepResult {
+                    ordinal: planned.ordinal,
+                    state: StepState::NotRun,
+                    elapsed: Duration::ZERO,
+                })
+                .collect(),
+            run,
+            end: RunEnd::Done,
+            elapsed: Duration::ZERO,
+            totals: Vec::new(),
+            incomplete: Vec::new(),
+        },
+    };
+    let began = Instant::now();
+    let end = running.apply().await;
+    let mut report = running.report;
+    report.elapsed = began.elapsed();
+    report.end = match end {
+        Ok(()) if report.incomplete.is_empty() => RunEnd::Done,
+        Ok(()) => RunEnd::Incomplete,
+        Err(end) => end,
+    };
+    if let Err(error) = running.execution.journal.end_run(&report) {
+        // The effects are done and their outcomes written; only the last line is missing. It must not pass
+        // as success, nor hide an earlier failure.
+        if matches!(report.end, RunEnd::Done | RunEnd::Incomplete) {
+            report.end = RunEnd::Failed {
+                ordinal: 0,
+                error: journal_failed(error),
+            };
+        }
+    }
+    Ok(report)
+}
+
+/// Every reason to run nothing at all.
+fn refuse(plan: &Plan, gates: &[GateSection], approval: &Approval) -> Result<(), RunError> {
+    let blocked = plan.blocked();
+    if !blocked.is_empty() {
+        return Err(RunError::Blocked(blocked));
+    }
+    if let Some(stopped) = &plan.stopped {
+        return Err(RunError::NotReached(stopped.clone()));
+    }
+    let age_ms = time::now().0 - plan.now.0;
+    if age_ms > PLAN_LIFETIME_MS {
+        return Err(RunError::Stale { age_ms });
+    }
+    match approval {
+        Approval::Digest(given) => {
+            let digest = plan.digest();
+            if given.len() < crate::base::types::DIGEST_SHORT {
+                return Err(RunError::ShortDigest {
+                    given: given.clone(),
+                    plan: digest,
+                });
+            }
+            if !digest.matches_prefix(given) {
+                return Err(RunError::WrongDigest {
+                    given: given.clone(),
+                    plan: digest,
+                });
+            }
+        }
+        Approval::Terminal => {}
+        Approval::Rehearsal if plan.rehearsal => {}
+        Approval::Rehearsal | Approval::Nobody => {
+            if !gates.is_empty() {
+                return Err(RunError::ConfirmationRequired(plan.digest()));
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Running<'a> {
+    plan: &'a Plan,
+    gates: Vec<GateSection>,
+    execution: Execution<'a>,
+    report: RunReport,
+}
+
+impl Running<'_> {
+    async fn apply(&mut self) -> Result<(), RunEnd> {
+        let plan = self.plan;
+        let mut gates = std::mem::take(&mut self.gates).into_iter().peekable();
+        for (index, item) in plan.items.iter().enumerate() {
+            self.stop_if_cancelled()?;
+            while let Some(section) = gates.next_if(|section| section.before == index) {
+                self.ask(&section).await?;
+            }
+            if let Item::Step(planned) = item {
+                self.step(planned).await?;
+            }
+        }
+        self.stop_if_cancelled()
+    }
+
+    fn stop_if_cancelled(&self) -> Result<(), RunEnd> {
+        match self.execution.cancel.is_cancelled() {
+            true => Err(RunEnd::Interrupted),
+            false => Ok(()),
+        }
+    }
+
+    async fn ask(&self, section: &GateSection) -> Result<(), RunEnd> {
+        let ordinals: Vec<u32> = section
+            .steps
+            .iter()
+            .map(|(planned, _)| planned.ordinal)
+            .collect();
+        let before = ordinals.first().copied().unwrap_or(0);
+        let answer = match &self.execution.approval {
+            Approval::Terminal => {
+                let question = Question {
+                    section,
+                    run: &self.report.run,
+                    word: section.word(),
+                };
+                tokio::select! {
+                    answer = self.execution.approver.ask(&question) => answer,
+                    () = self.execution.cancel.cancelled() => return Err(RunEnd::Interrupted),
+                }
+            }
+            // Anything else was settled for the whole plan before it began.
+            how => {
+                self.execution.watcher.gate_passed(section, how);
+                Answer::Yes
+            }
+        };
+        let journalled = self.execution.journal.gate(
+            &self.report.run,
+            &ordinals,
+            self.execution.approval.word(),
+            answer == Answer::Yes,
+        );
+        match answer {
+            Answer::Yes => journalled.map_err(|error| RunEnd::Failed {
+                ordinal: before,
+                error: journal_failed(error),
+            }),
+            Answer::No(typed) => Err(RunEnd::Refused {
+                before: ordinals,
+                typed,
+                word: section.word(),
+            }),
+        }
+    }
+
+    async fn step(&mut self, planned: &PlannedStep) -> Result<(), RunEnd> {
+        let began = Instant::now();
+        let context = StepContext {
+            progress: self.execution.watcher.step_started(planned),
+            cancel: self.execution.cancel.clone(),
+            run: self.report.run.to_string(),
+            now: self.plan.now,
+            rehearsal: self.plan.rehearsal,
+        };
+        let state = match self.effect(planned, &context, began).await {
+            Ok(Some(outcome)) => {
+                add_totals(&mut self.report.totals, &outcome.totals);
+                self.report
+                    .incomplete
+                    .extend(outcome.incomplete.iter().cloned());
+                StepState::Done(outcome)
+            }
+            Ok(None) => StepState::NoChange,
+            Err(error) => StepState::Failed(error),
+        };
+        let result = StepResult {
+            ordinal: planned.ordinal,
+            state,
+            elapsed: began.elapsed(),
+        };
+        self.execution.watcher.step_ended(planned, &result);
+        let failed = match &result.state {
+            StepState::Failed(error) => Some(error.clone()),
+            _ => None,
+        };
+        if let Some(place) = self
+            .report
+            .steps
+            .iter_mut()
+            .find(|known| known.ordinal == planned.ordinal)
+        {
+            *place = result;
+        }
+        match failed {
+            None => Ok(()),
+            Some(_) if self.execution.cancel.is_cancelled() => Err(RunEnd::Interrupted),
+            Some(error) => Err(RunEnd::Failed {
+                ordinal: planned.ordinal,
+                error,
+            }),
+        }
+    }
+
+    /// One step, from the drift check to the journalled outcome; `None`: nothing had to change.
+    async fn effect(
+        &self,
+        planned: &PlannedStep,
+        context: &StepContext,
+        began: Instant,
+    ) -> Result<Option<Outcome>, StepError> {
+        let (journal, run) = (self.execution.journal, &self.report.run);
+        let step = &planned.step;
+        self.reading(step.check(context)).await?;
+        if step.view().no_change {
+            journal
+                .no_change(run, planned.ordinal)
+                .map_err(journal_failed)?;
+            return Ok(None);
+        }
+        let old = self.reading(step.old_values(context)).await?;
+        journal
+            .intent(run, planned.ordinal, &old)
+            .map_err(journal_failed)?;
+        let grace = async {
+            self.execution.cancel.cancelled().await;
+            tokio::time::sleep(CANCEL_GRACE).await;
+        };
+        let applied = tokio::select! {
+            applied = unwound(step.apply(context)) => applied,
+            () = grace => Err(StepError::interrupted("the step did not stop in time and was left where it is")),
+        };
+        match applied {
+            Ok(outcome) => {
+                journal
+                    .outcome(run, planned.ordinal, &outcome, began.elapsed())
+                    .map_err(journal_failed)?;
+                Ok(Some(outcome))
+            }
+            Err(error) => {
+                // The step's own error matters more than a journal that cannot take it.
+                let _ = journal.failed(run, planned.ordinal, &error, began.elapsed());
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads have no effect, so a cancel may drop them at once.
+    async fn reading<T>(
+        &self,
+        read: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        tokio::select! {
+            result = unwound(read) => result,
+            () = self.execution.cancel.cancelled() => {
+                Err(StepError::interrupted("interrupted before the step changed anything"))
+            }
+        }
+    }
+}
+
+/// A panic of a step is a failure of that step: the run must still be journalled as failed.
+async fn unwound<T>(work: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(panic) => {
+            let why = panic
+                .downcast_ref::<&str>()
+                .map(|text| text.to_string())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "no message".into());
+            Err(StepError::new("E0901", "kbr itself failed in this step")
+                .why(why)
+                .now("this is a mistake in kbr: please report it with the output of kbr show"))
+        }
+    }
+}
+
+fn journal_failed(error: JournalError) -> StepError {
+    StepError::caused_by(error)
 }

@@ -7,6 +7,7 @@
 mod approval;
 mod canonical;
 pub mod config;
+mod document;
 mod error;
 mod execute;
 mod journal;
@@ -16,12 +17,14 @@ mod step;
 pub use approval::{Answer, Approval, Approver, Question};
 pub use canonical::canonical_json;
 pub use config::{ClusterConfig, Config, ConfigError, RehearseConfig, StoreConfig, UnknownName};
+pub use document::{ItemDocument, PlanDocument, StepDocument, StepStatus, Summary};
 pub use error::{ExitClass, RunError, StepError};
 pub use execute::{
     Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute,
 };
 pub use journal::{
-    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, Witness,
+    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunRecord, Witness,
+    journal_path,
 };
 pub use plan::{
     ArchiveFact, ClusterFact, GateSection, Item, Plan, PlannedStep, RunbookId, Span, Stopped,

@@ -5,13 +5,15 @@
 
 use super::{Gate, Step, canonical_json};
 use crate::base::{Digest, TimestampMs};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A place in a runbook: line and column from 1, length in characters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Span {
     pub line: usize,
     pub column: usize,
@@ -19,14 +21,14 @@ pub struct Span {
 }
 
 /// Which runbook: its name for people and the hash of its content (with everything it imports).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunbookId {
     pub name: String,
     pub digest: Digest,
 }
 
 /// A cluster the runbook read or changes. Only the id is digested.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterFact {
     pub name: String,
     pub id: String,
@@ -35,7 +37,7 @@ pub struct ClusterFact {
 }
 
 /// An archive the runbook read or adds to. Id and generation hash are digested.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArchiveFact {
     pub url: String,
     pub id: Option<String>,
@@ -46,7 +48,7 @@ pub struct ArchiveFact {
 }
 
 /// Where the evaluation ended because a value is known after execution only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopped {
     pub span: Option<Span>,
     /// `records written to orders_dr: known after execution`.
@@ -80,6 +82,22 @@ pub struct GateSection {
     pub before: usize,
 }
 
+impl GateSection {
+    /// What to type: the gates' words, each once; `yes` for a question that guards no gated step.
+    pub fn word(&self) -> String {
+        let mut words: Vec<&str> = Vec::new();
+        for (_, gate) in &self.steps {
+            if !words.contains(&gate.word.as_str()) {
+                words.push(&gate.word);
+            }
+        }
+        if words.is_empty() {
+            return "yes".to_string();
+        }
+        words.join(" ")
+    }
+}
+
 /// What a runbook would do.
 #[derive(Clone)]
 pub struct Plan {
@@ -100,7 +118,7 @@ pub struct Plan {
 }
 
 /// How long a plan may wait for its approval, by the real clock.
-pub const PLAN_LIFETIME_MS: i64 = 60 * 60 * 1000;
+pub(super) const PLAN_LIFETIME_MS: i64 = 60 * 60 * 1000;
 
 impl Plan {
     pub fn new(runbook: RunbookId, arguments: BTreeMap<String, String>, now: TimestampMs) -> Self {

@@ -5,7 +5,7 @@
 use super::StepError;
 use crate::base::{CancellationToken, NoProgress, ProgressHandle, TimestampMs, text};
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One effect of a plan.
@@ -50,7 +50,7 @@ pub trait Step: Send + Sync {
 }
 
 /// What kind of effect; the word in the plan's second column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepKind {
     Backup,
@@ -80,16 +80,16 @@ impl StepKind {
 
 /// A step as people see it. Most steps have one line; a reset that moves several groups in one transaction has
 /// one line for each.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepView {
     pub lines: Vec<ViewLine>,
     /// The world is already as the step wants it: shown in grey, journalled, `apply` not called.
     pub no_change: bool,
     /// What the summary counts when one step is several things: `2 groups` → `1 reset (2 groups)`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counts: Option<String>,
     /// What applying it will cost, for the line under the summary: bytes to write.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u64,
 }
 
@@ -98,25 +98,25 @@ fn is_zero(number: &u64) -> bool {
 }
 
 /// One line of a step, the notes under it, and what `--detail` adds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewLine {
     /// On what: `topic orders_dr`, `orders_dr`, `checkout-api`.
     pub target: String,
     /// Columns, aligned with the same columns of other steps of this kind.
     pub cells: Vec<Cell>,
     /// Indented lines below, always shown.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
     /// Indented lines below that stand in the way; shown in red and ended by `blocked`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<String>,
     /// Per-partition rows for `--detail` and `kbr show`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Detail>,
 }
 
 /// A small table: partition rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detail {
     pub columns: Vec<String>,
     pub rows: Vec<Vec<String>>,
@@ -124,13 +124,13 @@ pub struct Detail {
 
 /// One column of a line: `lag after 120,310`, `12 partitions, 4 configs`, `exact`. The number is right-aligned
 /// under those of its neighbours, the words around it left-aligned.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub before: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub number: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub after: String,
 }
 
@@ -213,7 +213,7 @@ impl ViewLine {
 }
 
 /// A step that must be confirmed before it runs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {
     /// `moves committed offsets`, `orders_dr holds 4,711 records`.
     pub reason: String,
@@ -221,10 +221,10 @@ pub struct Gate {
     pub word: String,
     /// What the question shows for each line of the step instead of the plan's columns (`lag now 9 → 4`);
     /// empty: the plan's columns.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<ViewLine>,
     /// Below them: `One transaction: both move or neither.`
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
@@ -240,7 +240,7 @@ impl Gate {
 }
 
 /// Something that stands in a step's way, by the check that found it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     /// `a committed offset lies beyond the archive`.
     pub what: String,
@@ -275,7 +275,7 @@ impl StepContext {
 }
 
 /// What came of a step.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// For the journal and for JSON.
     pub value: Value,
@@ -310,14 +310,14 @@ impl Outcome {
 }
 
 /// A number for the run's last line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
     pub what: String,
     pub count: u64,
 }
 
 /// How far an interrupted step came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reconciled {
     Done,

@@ -1,0 +1,511 @@
+//! The local record of every execution: intent before effect, old values, outcome after.
+//!
+//! One SQLite table of entries, each with the hash of the one before, so that a changed or missing entry shows.
+//! (Entries cut off at the end do not: nothing after them knows.) Every entry is committed to disk before the call
+//! returns: an effect whose intent is not durable must not begin.
+
+mod history;
+
+pub use history::{JournalledRun, JournalledStep, RunRecord};
+
+use super::{Outcome, PlanDocument, RunReport, StepError, canonical_json};
+use crate::base::{Digest, time};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// "kbr1": what SQLite's `file` type shows, and what tells a journal from another database.
+const APPLICATION_ID: i32 = 0x6b62_7231;
+const SCHEMA_VERSION: i32 = 1;
+const SCHEMA: &str = "
+    CREATE TABLE entries (
+        seq      INTEGER PRIMARY KEY,
+        run      TEXT NOT NULL,
+        kind     TEXT NOT NULL,
+        ordinal  INTEGER,
+        at       INTEGER NOT NULL,
+        body     TEXT NOT NULL,
+        hash     TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX entries_of_run ON entries (run, seq);
+    CREATE INDEX entries_of_kind ON entries (kind, seq);
+    CREATE TABLE witnesses (
+        archive    TEXT PRIMARY KEY,
+        generation INTEGER NOT NULL,
+        digest     TEXT NOT NULL,
+        at         INTEGER NOT NULL
+    ) STRICT;
+";
+
+/// `20261121-0914-k7`: the minute it began (UTC) and two characters that make it unique.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub String);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("the journal {path} cannot be written")]
+    Unwritable { path: String, why: String },
+    #[error("the journal {path} cannot be read")]
+    Unreadable { path: String, why: String },
+    #[error("there is no place for the journal")]
+    NoPlace,
+    #[error("no run {run} in the journal")]
+    NoSuchRun {
+        path: String,
+        run: String,
+        nearest: Option<String>,
+    },
+}
+
+/// Where the chain of hashes does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainBreak {
+    pub entry: i64,
+    pub why: String,
+}
+
+/// The last generation of an archive that this machine saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    pub archive_id: String,
+    pub generation: u64,
+    pub digest: Digest,
+}
+
+pub struct Journal {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+struct Entry {
+    seq: i64,
+    run: String,
+    kind: String,
+    ordinal: Option<u32>,
+    at: i64,
+    body: String,
+    hash: String,
+}
+
+impl Entry {
+    fn link(&self, previous: &str) -> String {
+        Digest::of(&canonical_json(&json!({
+            "seq": self.seq,
+            "run": self.run,
+            "kind": self.kind,
+            "ordinal": self.ordinal,
+            "at": self.at,
+            "body": self.body,
+            "previous": previous,
+        })))
+        .hex()
+    }
+
+    fn body(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or(Value::Null)
+    }
+
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            run: row.get(1)?,
+            kind: row.get(2)?,
+            ordinal: row.get(3)?,
+            at: row.get(4)?,
+            body: row.get(5)?,
+            hash: row.get(6)?,
+        })
+    }
+}
+
+const COLUMNS: &str = "seq, run, kind, ordinal, at, body, hash";
+
+/// `$KBR_STATE_DIR/journal.db`, else under `$XDG_STATE_HOME/kbr`, else under `~/.local/state/kbr`.
+pub fn journal_path(
+    environment: impl Fn(&str) -> Option<std::ffi::OsString>,
+) -> Result<PathBuf, JournalError> {
+    let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+    let folder = if let Some(own) = set("KBR_STATE_DIR") {
+        PathBuf::from(own)
+    } else if let Some(state) = set("XDG_STATE_HOME") {
+        PathBuf::from(state).join("kbr")
+    } else if let Some(home) = set("HOME") {
+        PathBuf::from(home).join(".local/state/kbr")
+    } else {
+        return Err(JournalError::NoPlace);
+    };
+    Ok(folder.join("journal.db"))
+}
+
+impl Journal {
+    /// Opens the journal for writing; it is made if it does not exist.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let unwritable = |why: String| JournalError::Unwritable {
+            path: path.display().to_string(),
+            why,
+        };
+        if let Some(folder) = path.parent() {
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true);
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder
+                .create(folder)
+                .map_err(|error| unwritable(error.to_string()))?;
+        }
+        let connection = Connection::open(path).map_err(|error| unwritable(error.to_string()))?;
+        let journal = Self::of(path, connection);
+        journal.prepare()?;
+        Ok(journal)
+    }
+
+    /// Opens the journal for reading; `None` if there is none yet.
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, JournalError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let unreadable = |error: rusqlite::Error| JournalError::Unreadable {
+            path: path.display().to_string(),
+            why: error.to_string(),
+        };
+        let connection = Connection::open_with_flags(path, flags).map_err(unreadable)?;
+        connection
+            .busy_timeout(Duration::from_secs(10))
+            .map_err(unreadable)?;
+        let journal = Self::of(path, connection);
+        journal.known_version()?;
+        Ok(Some(journal))
+    }
+
+    /// A journal that lasts as long as the process, for rehearsals.
+    pub fn in_memory() -> Result<Self, JournalError> {
+        let path = Path::new(":memory:");
+        let connection =
+            Connection::open_in_memory().map_err(|error| JournalError::Unwritable {
+                path: path.display().to_string(),
+                why: error.to_string(),
+            })?;
+        let journal = Self::of(path, connection);
+        journal.prepare()?;
+        Ok(journal)
+    }
+
+    fn of(path: &Path, connection: Connection) -> Self {
+        Self {
+            path: path.to_path_buf(),
+            connection: Mutex::new(connection),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        // Every write is one SQLite transaction, so a panic elsewhere leaves nothing half done.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unwritable(&self, error: rusqlite::Error) -> JournalError {
+        JournalError::Unwritable {
+            path: self.path.display().to_string(),
+            why: error.to_string(),
+        }
+    }
+
+    fn unreadable(&self, error: impl fmt::Display) -> JournalError {
+        JournalError::Unreadable {
+            path: self.path.display().to_string(),
+            why: error.to_string(),
+        }
+    }
+
+    fn prepare(&self) -> Result<(), JournalError> {
+        let mut connection = self.lock();
+        let made = (|| {
+            connection.busy_timeout(Duration::from_secs(10))?;
+            connection.pragma_update(None, "synchronous", "EXTRA")?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let tables: i64 =
+                transaction
+                    .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            if tables == 0 {
+                transaction.execute_batch(SCHEMA)?;
+                transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            }
+            transaction.commit()
+        })();
+        made.map_err(|error| self.unwritable(error))?;
+        drop(connection);
+        self.known_version()
+    }
+
+    fn known_version(&self) -> Result<(), JournalError> {
+        let connection = self.lock();
+        let pragma = |name: &str| -> rusqlite::Result<i32> {
+            connection.pragma_query_value(None, name, |row| row.get(0))
+        };
+        let (application, version) = pragma("application_id")
+            .and_then(|application| Ok((application, pragma("user_version")?)))
+            .map_err(|error| self.unreadable(error))?;
+        if application != APPLICATION_ID {
+            return Err(self.unreadable("it is a database of something else"));
+        }
+        if version > SCHEMA_VERSION {
+            return Err(self.unreadable(format!(
+                "a newer kbr wrote it (format {version}, this kbr knows {SCHEMA_VERSION})"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Writes one entry at the end of the chain.
+    fn append(
+        &self,
+        run: &RunId,
+        kind: &str,
+        ordinal: Option<u32>,
+        body: &Value,
+    ) -> Result<(), JournalError> {
+        let mut connection = self.lock();
+        let body = String::from_utf8_lossy(&canonical_json(body)).into_owned();
+        append_to(&mut connection, &run.0, kind, ordinal, time::now().0, &body)
+            .map_err(|error| self.unwritable(error))
+    }
+
+    /// Begins a run: its id is new, its plan is stored whole.
+    pub fn begin_run(&self, plan: &PlanDocument, approval: &str) -> Result<RunId, JournalError> {
+        let run = self.new_id()?;
+        let body = json!({
+            "plan": plan,
+            "approval": approval,
+            "kbr": env!("CARGO_PKG_VERSION"),
+        });
+        self.append(&run, "run", None, &body)?;
+        Ok(run)
+    }
+
+    fn new_id(&self) -> Result<RunId, JournalError> {
+        let minute = time::format_instant(time::now());
+        let minute: String = minute.chars().filter(char::is_ascii_digit).collect();
+        // A letter and a digit: 230 ids a minute, none of which reads as another.
+        const LETTERS: &[u8] = b"abcdefghjkmnpqrstuvwxyz";
+        const DIGITS: &[u8] = b"0123456789";
+        let connection = self.lock();
+        for _ in 0..1000 {
+            let mut random = [0u8; 2];
+            getrandom::fill(&mut random).map_err(|error| JournalError::Unwritable {
+                path: self.path.display().to_string(),
+                why: error.to_string(),
+            })?;
+            let letter = LETTERS[random[0] as usize % LETTERS.len()] as char;
+            let digit = DIGITS[random[1] as usize % DIGITS.len()] as char;
+            let id = format!("{}-{}-{letter}{digit}", &minute[..8], &minute[8..12]);
+            let taken: Option<i64> = connection
+                .query_row("SELECT seq FROM entries WHERE run = ?1", [&id], |row| {
+                    row.get(0)
+                })
+                .optional()
+                .map_err(|error| self.unreadable(error))?;
+            if taken.is_none() {
+                return Ok(RunId(id));
+            }
+        }
+        Err(JournalError::Unwritable {
+            path: self.path.display().to_string(),
+            why: "every run id of this minute is taken".into(),
+        })
+    }
+
+    pub fn gate(
+        &self,
+        run: &RunId,
+        ordinals: &[u32],
+        how: &str,
+        approved: bool,
+    ) -> Result<(), JournalError> {
+        let body = json!({ "steps": ordinals, "how": how, "approved": approved });
+        self.append(run, "gate", None, &body)
+    }
+
+    /// A step is about to have its effect on what `old` says.
+    pub fn intent(&self, run: &RunId, ordinal: u32, old: &Value) -> Result<(), JournalError> {
+        self.append(run, "intent", Some(ordinal), &json!({ "old": old }))
+    }
+
+    pub fn no_change(&self, run: &RunId, ordinal: u32) -> Result<(), JournalError> {
+        self.append(run, "no_change", Some(ordinal), &json!({}))
+    }
+
+    pub fn outcome(
+        &self,
+        run: &RunId,
+        ordinal: u32,
+        outcome: &Outcome,
+        elapsed: Duration,
+    ) -> Result<(), JournalError> {
+        let body = json!({ "outcome": outcome, "elapsed_ms": elapsed.as_millis() as u64 });
+        self.append(run, "outcome", Some(ordinal), &body)
+    }
+
+    pub fn failed(
+        &self,
+        run: &RunId,
+        ordinal: u32,
+        error: &StepError,
+        elapsed: Duration,
+    ) -> Result<(), JournalError> {
+        let body = json!({
+            "code": error.code,
+            "message": error.message,
+            "facts": error.facts,
+            "elapsed_ms": elapsed.as_millis() as u64,
+        });
+        self.append(run, "failed", Some(ordinal), &body)
+    }
+
+    pub fn end_run(&self, report: &RunReport) -> Result<(), JournalError> {
+        let message = match &report.end {
+            super::RunEnd::Failed { ordinal, error } => Some(format!("step {ordinal}: {error}")),
+            _ => None,
+        };
+        let body = json!({
+            "end": report.end.word(),
+            "exit": report.end.exit().code(),
+            "message": message,
+            "incomplete": report.incomplete,
+            "totals": report.totals,
+        });
+        self.append(&report.run, "end", None, &body)
+    }
+
+    /// Follows the whole chain; the first entry that does not fit.
+    pub fn verify(&self) -> Result<Option<ChainBreak>, JournalError> {
+        let connection = self.lock();
+        let follow = || -> rusqlite::Result<Option<ChainBreak>> {
+            let mut statement =
+                connection.prepare(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"))?;
+            let mut previous = String::new();
+            let mut expected = 1;
+            for entry in statement.query_map([], Entry::read)? {
+                let entry = entry?;
+                if entry.seq != expected {
+                    return Ok(Some(ChainBreak {
+                        entry: expected,
+                        why: "it is missing".into(),
+                    }));
+                }
+                if entry.link(&previous) != entry.hash {
+                    return Ok(Some(ChainBreak {
+                        entry: entry.seq,
+                        why: "it or the one before was changed".into(),
+                    }));
+                }
+                previous = entry.hash;
+                expected += 1;
+            }
+            Ok(None)
+        };
+        follow().map_err(|error| self.unreadable(error))
+    }
+
+    /// Remembers the newest generation seen of an archive.
+    pub fn remember(&self, witness: &Witness) -> Result<(), JournalError> {
+        self.lock()
+            .execute(
+                "INSERT INTO witnesses (archive, generation, digest, at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (archive) DO UPDATE SET
+                     generation = excluded.generation, digest = excluded.digest, at = excluded.at",
+                params![
+                    witness.archive_id,
+                    witness.generation as i64,
+                    witness.digest.hex(),
+                    time::now().0
+                ],
+            )
+            .map(|_| ())
+            .map_err(|error| self.unwritable(error))
+    }
+
+    /// The newest generation that was ever seen here.
+    pub fn witness(&self, archive_id: &str) -> Result<Option<Witness>, JournalError> {
+        let found: Option<(i64, String)> = self
+            .lock()
+            .query_row(
+                "SELECT generation, digest FROM witnesses WHERE archive = ?1",
+                [archive_id],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional()
+            .map_err(|error| self.unreadable(error))?;
+        found
+            .map(|(generation, digest)| {
+                Ok(Witness {
+                    archive_id: archive_id.to_string(),
+                    generation: generation as u64,
+                    digest: Digest::from_hex(&digest)
+                        .ok_or_else(|| self.unreadable("a witness is not a digest"))?,
+                })
+            })
+            .transpose()
+    }
+}
+
+fn append_to(
+    connection: &mut Connection,
+    run: &str,
+    kind: &str,
+    ordinal: Option<u32>,
+    at: i64,
+    body: &str,
+) -> rusqlite::Result<()> {
+    // Immediate: two kbr at once take turns, so that each links to the other's last entry.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let last: Option<(i64, String)> = transaction
+        .query_row(
+            "SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let (last, previous) = last.unwrap_or((0, String::new()));
+    let mut entry = Entry {
+        seq: last + 1,
+        run: run.to_string(),
+        kind: kind.to_string(),
+        ordinal,
+        at,
+        body: body.to_string(),
+        hash: String::new(),
+    };
+    entry.hash = entry.link(&previous);
+    transaction.execute(
+        &format!("INSERT INTO entries ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"),
+        params![
+            entry.seq,
+            entry.run,
+            entry.kind,
+            entry.ordinal,
+            entry.at,
+            entry.body,
+            entry.hash
+        ],
+    )?;
+    transaction.commit()
+}

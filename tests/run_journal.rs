@@ -1,0 +1,195 @@
+//! The journal: what survives a crash, what shows a change, what an unwritable place says.
+
+mod run_fake;
+
+use kbr::base::Digest;
+use kbr::run::*;
+use run_fake::*;
+use std::process::Command;
+
+#[test]
+fn a_crash_between_intent_and_outcome_leaves_the_intent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state/journal.db");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_child_of_the_crash_test", "--nocapture"])
+        .env("KBR_TEST_CRASH_JOURNAL", &path)
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "the child must die in its step");
+
+    let journal = Journal::open(&path).unwrap();
+    assert_eq!(journal.verify().unwrap(), None);
+    let runs = journal.runs(10).unwrap();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].end, "unfinished");
+    let record = journal.run(&runs[0].run.0).unwrap();
+    let states: Vec<&str> = record
+        .steps
+        .iter()
+        .map(|step| step.state.as_str())
+        .collect();
+    assert_eq!(states, ["done", "intended", "not_run"]);
+    assert_eq!(
+        record.steps[1].old_values["offset"],
+        9_007_199_254_740_993_i64
+    );
+}
+
+/// Run by the test above in a process of its own; does nothing otherwise.
+#[tokio::test]
+async fn the_child_of_the_crash_test() {
+    let Some(path) = std::env::var_os("KBR_TEST_CRASH_JOURNAL") else {
+        return;
+    };
+    let events = Events::default();
+    let mut dies = step("b", &events);
+    dies.aborts = true;
+    let plan = plan_of([step("a", &events), dies, step("c", &events)]);
+    let journal = Journal::open(std::path::Path::new(&path)).unwrap();
+    let nobody = Typed("", events);
+    let _ = run(&plan, Approval::Nobody, &nobody, &journal).await;
+}
+
+async fn two_runs(path: &std::path::Path) -> RunId {
+    let journal = Journal::open(path).unwrap();
+    let events = Events::default();
+    let nobody = Typed("", events.clone());
+    let plan = plan_of([step("a", &events)]);
+    run(&plan, Approval::Nobody, &nobody, &journal)
+        .await
+        .unwrap();
+    run(&plan, Approval::Nobody, &nobody, &journal)
+        .await
+        .unwrap()
+        .run
+}
+
+#[tokio::test]
+async fn a_changed_entry_breaks_the_chain_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    two_runs(&path).await;
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute(
+            "UPDATE entries SET body = replace(body, '1200', '1201') WHERE seq = 3",
+            [],
+        )
+        .unwrap();
+    let journal = Journal::open_existing(&path).unwrap().unwrap();
+    assert_eq!(journal.verify().unwrap().unwrap().entry, 3);
+}
+
+#[tokio::test]
+async fn a_removed_entry_breaks_the_chain_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    two_runs(&path).await;
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute("DELETE FROM entries WHERE seq = 2", [])
+        .unwrap();
+    let journal = Journal::open_existing(&path).unwrap().unwrap();
+    assert_eq!(journal.verify().unwrap().unwrap().entry, 2);
+}
+
+#[tokio::test]
+async fn runs_are_listed_newest_first_and_found_by_the_beginning_of_their_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let newest = two_runs(&path).await;
+    let journal = Journal::open_existing(&path).unwrap().unwrap();
+    let runs = journal.runs(10).unwrap();
+    assert_eq!(runs.len(), 2);
+    assert_eq!(runs[0].run, newest);
+    assert_eq!(journal.run(&newest.0).unwrap().summary.run, newest);
+    let error = journal.run("20200101-0000-a1").unwrap_err();
+    assert_eq!(error.to_string(), "no run 20200101-0000-a1 in the journal");
+}
+
+#[test]
+fn run_ids_say_the_minute() {
+    let journal = Journal::in_memory().unwrap();
+    let id = journal
+        .begin_run(&empty_plan().document(), "nobody")
+        .unwrap();
+    let parts: Vec<&str> = id.0.split('-').collect();
+    assert_eq!(
+        parts.iter().map(|part| part.len()).collect::<Vec<_>>(),
+        [8, 4, 2],
+        "{id}"
+    );
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_a_clear_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let error = Journal::open(&file.join("journal.db")).err().unwrap();
+    assert!(
+        matches!(error, JournalError::Unwritable { .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn another_database_is_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE songs (name TEXT)")
+        .unwrap();
+    let error = Journal::open(&path).err().unwrap();
+    let JournalError::Unreadable { why, .. } = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(why, "it is a database of something else");
+}
+
+#[test]
+fn the_place_follows_the_environment() {
+    let place = |set: &[(&str, &str)]| {
+        let set: Vec<(String, String)> = set
+            .iter()
+            .map(|(a, b)| (a.to_string(), b.to_string()))
+            .collect();
+        journal_path(move |name| {
+            set.iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.into())
+        })
+    };
+    let all = [
+        ("KBR_STATE_DIR", "/k"),
+        ("XDG_STATE_HOME", "/x"),
+        ("HOME", "/h"),
+    ];
+    assert_eq!(place(&all).unwrap().to_str(), Some("/k/journal.db"));
+    assert_eq!(
+        place(&all[1..]).unwrap().to_str(),
+        Some("/x/kbr/journal.db")
+    );
+    assert_eq!(
+        place(&all[2..]).unwrap().to_str(),
+        Some("/h/.local/state/kbr/journal.db")
+    );
+    assert!(matches!(place(&[]), Err(JournalError::NoPlace)));
+}
+
+#[test]
+fn the_newest_generation_seen_is_remembered() {
+    let journal = Journal::in_memory().unwrap();
+    assert_eq!(journal.witness("a").unwrap(), None);
+    for generation in [3, 4] {
+        let seen = Witness {
+            archive_id: "a".into(),
+            generation,
+            digest: Digest::of(&[generation as u8]),
+        };
+        journal.remember(&seen).unwrap();
+    }
+    assert_eq!(journal.witness("a").unwrap().unwrap().generation, 4);
+}
