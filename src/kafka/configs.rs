@@ -1,7 +1,16 @@
 //! Topic configs: reading all of them, changing some of them.
 
-use super::client::{Client, not_yet};
-use super::error::Result;
+use super::client::{Client, Route};
+use super::code::{Class, ErrorCode};
+use super::error::{Error, Result};
+use super::retry::Backoff;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
+use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 
 /// Where a config's value comes from (the numbers of DescribeConfigs).
@@ -37,14 +46,55 @@ impl ConfigEntry {
     }
 }
 
+/// ConfigResource.Type.TOPIC.
+const TOPIC: i8 = 2;
+/// AlterConfigOp.OpType.
+const SET: i8 = 0;
+const DELETE: i8 = 1;
+/// How many topics one DescribeConfigs asks about: about 35 entries each.
+const TOPICS_PER_REQUEST: usize = 500;
+
 impl Client {
     /// Every config of the topics, inherited ones too. A result per topic.
     pub async fn topic_configs(
         &self,
         topics: &[String],
     ) -> Result<BTreeMap<String, Result<Vec<ConfigEntry>>>> {
-        let _ = topics;
-        not_yet("topic_configs")
+        let mut found = BTreeMap::new();
+        for topics in topics.chunks(TOPICS_PER_REQUEST) {
+            let resource = |topic: &String| {
+                DescribeConfigsResource::default()
+                    .with_resource_type(TOPIC)
+                    .with_resource_name(StrBytes::from_string(topic.clone()))
+                    .with_configuration_keys(None)
+            };
+            let request = DescribeConfigsRequest::default()
+                .with_resources(topics.iter().map(resource).collect());
+            let answer = self.ask(Route::Any, &request, i16::MAX).await?;
+            for topic in answer.results {
+                let name = topic.resource_name.to_string();
+                let code = ErrorCode(topic.error_code);
+                let outcome = if code.is_ok() {
+                    let mut entries: Vec<_> = topic.configs.into_iter().map(entry).collect();
+                    entries.sort_by(|one, other| one.name.cmp(&other.name));
+                    Ok(entries)
+                } else {
+                    let message = topic.error_message.map(|message| message.to_string());
+                    Err(Error::broker("DescribeConfigs", &name, code, message))
+                };
+                found.insert(name, outcome);
+            }
+        }
+        for topic in topics {
+            found.entry(topic.clone()).or_insert_with(|| {
+                Err(Error::Protocol {
+                    api: "DescribeConfigs",
+                    broker: "the cluster".to_string(),
+                    why: format!("it says nothing about topic {topic:?}"),
+                })
+            });
+        }
+        Ok(found)
     }
 
     /// Sets and deletes overrides of one topic in one step; the others stay as they are.
@@ -54,7 +104,60 @@ impl Client {
         set: &BTreeMap<String, String>,
         delete: &[String],
     ) -> Result<()> {
-        let _ = (topic, set, delete);
-        not_yet("alter_topic_configs")
+        const API: &str = "IncrementalAlterConfigs";
+        let config = |name: &String, operation, value: Option<&String>| {
+            AlterableConfig::default()
+                .with_name(StrBytes::from_string(name.clone()))
+                .with_config_operation(operation)
+                .with_value(value.map(|value| StrBytes::from_string(value.clone())))
+        };
+        let sets = set
+            .iter()
+            .map(|(name, value)| config(name, SET, Some(value)));
+        let deletes = delete.iter().map(|name| config(name, DELETE, None));
+        let configs: Vec<_> = sets.chain(deletes).collect();
+        if configs.is_empty() {
+            return Ok(());
+        }
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![
+            AlterConfigsResource::default()
+                .with_resource_type(TOPIC)
+                .with_resource_name(StrBytes::from_string(topic.to_string()))
+                .with_configs(configs),
+        ]);
+        // Setting a value twice is setting it, so a lost answer may be asked for again.
+        let mut backoff = Backoff::within(self.options().retry_deadline);
+        loop {
+            let answer = self.ask(Route::Controller, &request, i16::MAX).await?;
+            let result = answer.responses.into_iter().next().ok_or(Error::Protocol {
+                api: API,
+                broker: "the controller".to_string(),
+                why: "an empty answer".to_string(),
+            })?;
+            let code = ErrorCode(result.error_code);
+            match code.class() {
+                Class::Ok => return Ok(()),
+                Class::RetryHere if backoff.wait().await => continue,
+                _ if code == ErrorCode::NOT_CONTROLLER && backoff.wait().await => {
+                    self.refresh_metadata(self.metadata().generation).await?;
+                }
+                _ => {
+                    let message = result.error_message.map(|message| message.to_string());
+                    return Err(Error::broker(API, topic, code, message));
+                }
+            }
+        }
+    }
+}
+
+fn entry(config: DescribeConfigsResourceResult) -> ConfigEntry {
+    let source = ConfigSource(config.config_source);
+    ConfigEntry {
+        name: config.name.to_string(),
+        value: config.value.map(|value| value.to_string()),
+        source,
+        is_default: source == ConfigSource::DEFAULT_CONFIG,
+        read_only: config.read_only,
+        sensitive: config.is_sensitive,
     }
 }

@@ -1,11 +1,16 @@
 //! Fetch: record batches as they lie in the log, as slices of the answer's frame.
 
-use super::client::{Client, not_yet};
+use super::brokers::Purpose;
+use super::client::{Client, Route, exchange};
 use super::code::ErrorCode;
-use super::error::Result;
+use super::error::{Error, Result};
 use super::offsets::Isolation;
 use crate::base::{Offset, PartitionId, TopicId};
 use bytes::Bytes;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, TopicName, fetch_request};
+use kafka_protocol::protocol::StrBytes;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// One partition to fetch from.
@@ -67,7 +72,90 @@ pub struct FetchedPartition {
 impl Client {
     /// One Fetch to broker `leader`, without a fetch session.
     pub async fn fetch(&self, leader: i32, request: FetchWanted) -> Result<Vec<FetchedPartition>> {
-        let _ = (leader, request);
-        not_yet("fetch")
+        const API: &str = "Fetch";
+        let mut topics: BTreeMap<(String, TopicId), Vec<fetch_request::FetchPartition>> =
+            BTreeMap::new();
+        let mut names: HashMap<TopicId, String> = HashMap::new();
+        let mut all_have_ids = true;
+        for wanted in request.partitions {
+            all_have_ids &= !wanted.topic_id.is_nil();
+            names.insert(wanted.topic_id, wanted.topic.clone());
+            let partition = fetch_request::FetchPartition::default()
+                .with_partition(wanted.partition.0)
+                .with_current_leader_epoch(wanted.leader_epoch)
+                .with_fetch_offset(wanted.offset.0)
+                .with_partition_max_bytes(wanted.max_bytes);
+            topics
+                .entry((wanted.topic, wanted.topic_id))
+                .or_default()
+                .push(partition);
+        }
+        let topics = topics.into_iter().map(|((name, id), partitions)| {
+            fetch_request::FetchTopic::default()
+                .with_topic(TopicName(StrBytes::from_string(name)))
+                .with_topic_id(id)
+                .with_partitions(partitions)
+        });
+        let message = FetchRequest::default()
+            .with_max_wait_ms(i32::try_from(request.max_wait.as_millis()).unwrap_or(i32::MAX))
+            .with_min_bytes(request.min_bytes)
+            .with_max_bytes(request.max_bytes)
+            .with_isolation_level(request.isolation.as_kafka())
+            .with_session_id(0)
+            .with_session_epoch(-1)
+            .with_topics(topics.collect());
+        let cap = if all_have_ids { i16::MAX } else { LAST_BY_NAME };
+        let connection = self
+            .connection(Route::Broker(leader), Purpose::Fetch)
+            .await?;
+        let allowed = self.options().request_timeout + request.max_wait;
+        let answer = exchange(&connection, &message, cap, allowed).await?;
+        let code = ErrorCode(answer.error_code);
+        if !code.is_ok() {
+            return Err(Error::broker(API, connection.broker(), code, None));
+        }
+        let mut fetched = Vec::new();
+        for topic in answer.responses {
+            let name = if topic.topic_id.is_nil() {
+                topic.topic.0.to_string()
+            } else {
+                names.get(&topic.topic_id).cloned().ok_or(Error::Protocol {
+                    api: API,
+                    broker: connection.broker().to_string(),
+                    why: format!("topic id {} was not asked for", topic.topic_id),
+                })?
+            };
+            let partitions = topic.partitions.into_iter();
+            fetched.extend(partitions.map(|partition| fetched_partition(&name, partition)));
+        }
+        Ok(fetched)
+    }
+}
+
+/// From version 13 on topics are named by id only.
+const LAST_BY_NAME: i16 = 12;
+
+fn fetched_partition(topic: &str, partition: PartitionData) -> FetchedPartition {
+    let aborted = partition.aborted_transactions.unwrap_or_default();
+    let leader = partition.current_leader;
+    FetchedPartition {
+        topic: topic.to_string(),
+        partition: PartitionId(partition.partition_index),
+        error: ErrorCode(partition.error_code),
+        high_watermark: Offset(partition.high_watermark),
+        last_stable_offset: Offset(partition.last_stable_offset),
+        log_start_offset: Offset(partition.log_start_offset),
+        aborted: aborted
+            .into_iter()
+            .map(|transaction| Aborted {
+                producer_id: transaction.producer_id.0,
+                first_offset: Offset(transaction.first_offset),
+            })
+            .collect(),
+        records: partition.records.unwrap_or_default(),
+        new_leader: (leader.leader_id.0 >= 0).then_some(NewLeader {
+            leader: leader.leader_id.0,
+            leader_epoch: leader.leader_epoch,
+        }),
     }
 }

@@ -4,11 +4,14 @@
 //! group, topic or partition), never one error for a batch; a broker's error number is kept even when
 //! kbr does not know it; a reply is bounded before it is decoded. One file per subject.
 
+mod brokers;
 mod client;
 mod code;
 mod commits;
 mod configs;
+mod connection;
 mod coordinator;
+mod decode;
 mod error;
 mod fetch;
 mod groups;
@@ -17,8 +20,11 @@ mod offsets;
 mod options;
 mod produce;
 mod producer_id;
+mod retry;
 mod topics;
 mod transactions;
+mod transport;
+mod versions;
 
 pub use client::{BrokerInfo, Client, ClusterInfo, Route};
 pub use code::{Class, ErrorCode};

@@ -1,8 +1,23 @@
 //! Questions about a partition's log, asked of its leader: offsets, epochs, producers; and DeleteRecords.
 
-use super::client::{Client, not_yet};
-use super::error::Result;
-use crate::base::{Offset, TimestampMs, TopicPartition};
+use super::client::{Client, Route};
+use super::code::ErrorCode;
+use super::error::{Error, Result};
+use super::metadata::PartitionAnswers;
+use crate::base::{Offset, PartitionId, TimestampMs, TopicPartition};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use kafka_protocol::messages::{
+    BrokerId, DeleteRecordsRequest, DescribeProducersRequest, ListOffsetsRequest,
+    OffsetForLeaderEpochRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 
 /// Which offset is wanted.
@@ -62,8 +77,40 @@ impl Client {
         wanted: &[(TopicPartition, OffsetAt)],
         isolation: Isolation,
     ) -> Result<BTreeMap<TopicPartition, Result<OffsetFound>>> {
-        let _ = (wanted, isolation);
-        not_yet("list_offsets")
+        const API: &str = "ListOffsets";
+        let wanted: BTreeMap<_, _> = wanted.iter().cloned().collect();
+        self.ask_leaders(API, wanted, |leader, questions| async move {
+            let topics = by_topic(questions, |partition, at| {
+                ListOffsetsPartition::default()
+                    .with_partition_index(partition)
+                    .with_current_leader_epoch(-1)
+                    .with_timestamp(at.as_kafka())
+            });
+            let topics = topics.into_iter().map(|(name, partitions)| {
+                ListOffsetsTopic::default()
+                    .with_name(name)
+                    .with_partitions(partitions)
+            });
+            let request = ListOffsetsRequest::default()
+                .with_replica_id(BrokerId(-1))
+                .with_isolation_level(isolation.as_kafka())
+                .with_topics(topics.collect());
+            let answer = self.send(Route::Broker(leader), &request, i16::MAX).await?;
+            let mut answers: PartitionAnswers<OffsetFound> = Vec::new();
+            for topic in answer.topics {
+                for partition in topic.partitions {
+                    let at = at(&topic.name, partition.partition_index);
+                    let found = OffsetFound {
+                        offset: Offset(partition.offset),
+                        timestamp: TimestampMs(partition.timestamp),
+                        leader_epoch: partition.leader_epoch,
+                    };
+                    answers.push(outcome(API, at, partition.error_code, None, found));
+                }
+            }
+            Ok(answers)
+        })
+        .await
     }
 
     /// OffsetForLeaderEpoch: where the given epoch ends in each partition.
@@ -71,8 +118,39 @@ impl Client {
         &self,
         wanted: &[(TopicPartition, i32)],
     ) -> Result<BTreeMap<TopicPartition, Result<EpochEnd>>> {
-        let _ = wanted;
-        not_yet("end_offset_for_epoch")
+        const API: &str = "OffsetForLeaderEpoch";
+        let wanted: BTreeMap<_, _> = wanted.iter().cloned().collect();
+        self.ask_leaders(API, wanted, |leader, questions| async move {
+            let topics = by_topic(questions, |partition, epoch| {
+                OffsetForLeaderPartition::default()
+                    .with_partition(partition)
+                    .with_current_leader_epoch(-1)
+                    .with_leader_epoch(epoch)
+            });
+            let topics = topics.into_iter().map(|(name, partitions)| {
+                OffsetForLeaderTopic::default()
+                    .with_topic(name)
+                    .with_partitions(partitions)
+            });
+            // −1: a consumer, not a replica.
+            let request = OffsetForLeaderEpochRequest::default()
+                .with_replica_id(BrokerId(-1))
+                .with_topics(topics.collect());
+            let answer = self.send(Route::Broker(leader), &request, i16::MAX).await?;
+            let mut answers: PartitionAnswers<EpochEnd> = Vec::new();
+            for topic in answer.topics {
+                for partition in topic.partitions {
+                    let at = at(&topic.topic, partition.partition);
+                    let found = EpochEnd {
+                        leader_epoch: partition.leader_epoch,
+                        end_offset: Offset(partition.end_offset),
+                    };
+                    answers.push(outcome(API, at, partition.error_code, None, found));
+                }
+            }
+            Ok(answers)
+        })
+        .await
     }
 
     /// Deletes records before an offset; the result is the new log start offset.
@@ -80,8 +158,34 @@ impl Client {
         &self,
         before: &[(TopicPartition, Offset)],
     ) -> Result<BTreeMap<TopicPartition, Result<Offset>>> {
-        let _ = before;
-        not_yet("delete_records")
+        const API: &str = "DeleteRecords";
+        let wanted: BTreeMap<_, _> = before.iter().cloned().collect();
+        self.ask_leaders(API, wanted, |leader, questions| async move {
+            let topics = by_topic(questions, |partition, offset| {
+                DeleteRecordsPartition::default()
+                    .with_partition_index(partition)
+                    .with_offset(offset.0)
+            });
+            let topics = topics.into_iter().map(|(name, partitions)| {
+                DeleteRecordsTopic::default()
+                    .with_name(name)
+                    .with_partitions(partitions)
+            });
+            let request = DeleteRecordsRequest::default()
+                .with_topics(topics.collect())
+                .with_timeout_ms(self.broker_timeout_ms());
+            let answer = self.send(Route::Broker(leader), &request, i16::MAX).await?;
+            let mut answers: PartitionAnswers<Offset> = Vec::new();
+            for topic in answer.topics {
+                for partition in topic.partitions {
+                    let at = at(&topic.name, partition.partition_index);
+                    let log_start = Offset(partition.low_watermark);
+                    answers.push(outcome(API, at, partition.error_code, None, log_start));
+                }
+            }
+            Ok(answers)
+        })
+        .await
     }
 
     /// The producers that each partition's leader remembers.
@@ -89,7 +193,94 @@ impl Client {
         &self,
         partitions: &[TopicPartition],
     ) -> Result<BTreeMap<TopicPartition, Result<Vec<ActiveProducer>>>> {
-        let _ = partitions;
-        not_yet("describe_producers")
+        const API: &str = "DescribeProducers";
+        let wanted: BTreeMap<_, _> = partitions.iter().map(|at| (at.clone(), ())).collect();
+        self.ask_leaders(API, wanted, |leader, questions| async move {
+            let topics = by_topic(questions, |partition, ()| partition);
+            let topics = topics.into_iter().map(|(name, partitions)| {
+                TopicRequest::default()
+                    .with_name(name)
+                    .with_partition_indexes(partitions)
+            });
+            let request = DescribeProducersRequest::default().with_topics(topics.collect());
+            let answer = self.send(Route::Broker(leader), &request, i16::MAX).await?;
+            let mut answers: PartitionAnswers<Vec<ActiveProducer>> = Vec::new();
+            for topic in answer.topics {
+                for partition in topic.partitions {
+                    let at = at(&topic.name, partition.partition_index);
+                    let producers = partition.active_producers.into_iter();
+                    let producers = producers.map(|producer| ActiveProducer {
+                        producer_id: producer.producer_id.0,
+                        producer_epoch: producer.producer_epoch,
+                        last_sequence: producer.last_sequence,
+                        last_timestamp: TimestampMs(producer.last_timestamp),
+                        coordinator_epoch: producer.coordinator_epoch,
+                        transaction_start: Some(Offset(producer.current_txn_start_offset))
+                            .filter(|start| start.0 >= 0),
+                    });
+                    let message = partition.error_message;
+                    let found = producers.collect();
+                    answers.push(outcome(API, at, partition.error_code, message, found));
+                }
+            }
+            Ok(answers)
+        })
+        .await
     }
+}
+
+impl OffsetAt {
+    /// ListOffsets' timestamp, with its two special values.
+    fn as_kafka(self) -> i64 {
+        match self {
+            OffsetAt::Latest => -1,
+            OffsetAt::Earliest => -2,
+            OffsetAt::AtOrAfter(timestamp) => timestamp.0,
+        }
+    }
+}
+
+impl Isolation {
+    /// The number of Fetch and ListOffsets.
+    pub(super) fn as_kafka(self) -> i8 {
+        match self {
+            Isolation::ReadUncommitted => 0,
+            Isolation::ReadCommitted => 1,
+        }
+    }
+}
+
+/// The questions grouped by topic, as all these requests want them.
+pub(super) fn by_topic<Q, P>(
+    questions: Vec<(TopicPartition, Q)>,
+    partition: impl Fn(i32, Q) -> P,
+) -> BTreeMap<TopicName, Vec<P>> {
+    let mut topics: BTreeMap<TopicName, Vec<P>> = BTreeMap::new();
+    for (at, question) in questions {
+        topics
+            .entry(TopicName(StrBytes::from_string(at.topic)))
+            .or_default()
+            .push(partition(at.partition.0, question));
+    }
+    topics
+}
+
+fn at(topic: &TopicName, partition: i32) -> TopicPartition {
+    TopicPartition::new(topic.0.to_string(), PartitionId(partition))
+}
+
+fn outcome<A>(
+    api: &'static str,
+    at: TopicPartition,
+    code: i16,
+    message: Option<StrBytes>,
+    found: A,
+) -> (TopicPartition, Result<A>) {
+    let code = ErrorCode(code);
+    if code.is_ok() {
+        return (at, Ok(found));
+    }
+    let message = message.map(|message| message.to_string());
+    let error = Error::broker(api, at.to_string(), code, message);
+    (at, Err(error))
 }

@@ -1,10 +1,16 @@
 //! Produce with acks=all: many partitions per request, several requests in flight per connection.
 
-use super::client::{Client, not_yet};
+use super::brokers::Purpose;
+use super::client::{Client, Route};
 use super::code::ErrorCode;
-use super::error::Result;
-use crate::base::{Offset, PartitionId, TimestampMs};
+use super::connection::Pending;
+use super::error::{Error, Result};
+use crate::base::{Offset, PartitionId, TimestampMs, TopicId};
 use bytes::Bytes;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{ProduceRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// One batch for one partition. Brokers take one batch per partition per request.
@@ -31,12 +37,49 @@ pub struct Produced {
 
 /// A produce request that is on its way.
 #[derive(Debug)]
-pub struct ProducePending {}
+pub struct ProducePending {
+    pending: Pending,
+    version: i16,
+    broker: String,
+    /// The topics of the request by id, for the versions that name them by id only.
+    names: HashMap<TopicId, String>,
+}
 
 impl ProducePending {
-    /// Waits for the answer.
+    /// Waits for the answer. Dropping this instead leaves the request to its fate.
     pub async fn answer(self) -> Result<Vec<Produced>> {
-        not_yet("produce")
+        let answer = self.pending.answer::<ProduceRequest>(self.version).await?;
+        let mut produced = Vec::new();
+        for topic in answer.responses {
+            let name = if topic.topic_id.is_nil() {
+                topic.name.0.to_string()
+            } else {
+                let name = self.names.get(&topic.topic_id).cloned();
+                name.ok_or_else(|| Error::Protocol {
+                    api: "Produce",
+                    broker: self.broker.clone(),
+                    why: format!("topic id {} was not written to", topic.topic_id),
+                })?
+            };
+            for partition in topic.partition_responses {
+                // The first record's own complaint tells more than the batch's.
+                let of_record = partition
+                    .record_errors
+                    .into_iter()
+                    .find_map(|record| record.batch_index_error_message);
+                let message = of_record.or(partition.error_message);
+                produced.push(Produced {
+                    topic: name.clone(),
+                    partition: PartitionId(partition.index),
+                    error: ErrorCode(partition.error_code),
+                    base_offset: Offset(partition.base_offset),
+                    log_append_time: TimestampMs(partition.log_append_time_ms),
+                    log_start_offset: Offset(partition.log_start_offset),
+                    message: message.map(|message| message.to_string()),
+                });
+            }
+        }
+        Ok(produced)
     }
 }
 
@@ -62,7 +105,48 @@ impl Client {
         parts: Vec<ProducePartition>,
         timeout: Duration,
     ) -> Result<ProducePending> {
-        let _ = (leader, parts, timeout);
-        not_yet("produce")
+        let metadata = self.metadata();
+        let mut topics: BTreeMap<String, Vec<PartitionProduceData>> = BTreeMap::new();
+        for part in parts {
+            let partition = PartitionProduceData::default()
+                .with_index(part.partition.0)
+                .with_records(Some(part.batch));
+            topics.entry(part.topic).or_default().push(partition);
+        }
+        let ids: Option<HashMap<TopicId, String>> = topics
+            .keys()
+            .map(|name| Some((metadata.topic_id(name)?, name.clone())))
+            .collect();
+        let cap = if ids.is_some() {
+            i16::MAX
+        } else {
+            LAST_BY_NAME
+        };
+        let topics = topics.into_iter().map(|(name, partitions)| {
+            TopicProduceData::default()
+                .with_topic_id(metadata.topic_id(&name).unwrap_or_default())
+                .with_name(TopicName(StrBytes::from_string(name)))
+                .with_partition_data(partitions)
+        });
+        let request = ProduceRequest::default()
+            .with_transactional_id(None)
+            .with_acks(-1)
+            .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
+            .with_topic_data(topics.collect());
+        let connection = self
+            .connection(Route::Broker(leader), Purpose::Produce)
+            .await?;
+        let version = connection.choose::<ProduceRequest>(cap)?;
+        // The broker may use all of `timeout` to replicate; the rest is for the way there and back.
+        let allowed = self.options().request_timeout + timeout;
+        Ok(ProducePending {
+            pending: connection.send(&request, version, allowed).await?,
+            version,
+            broker: connection.broker().to_string(),
+            names: ids.unwrap_or_default(),
+        })
     }
 }
+
+/// From version 13 on topics are named by id only.
+const LAST_BY_NAME: i16 = 12;

@@ -1,10 +1,17 @@
 //! Topics: listing, creating, deleting.
 
-use super::client::{Client, not_yet};
-use super::code::ErrorCode;
-use super::error::Result;
+use super::brokers::Purpose;
+use super::client::{Client, Route, exchange};
+use super::code::{Class, ErrorCode};
+use super::error::{Error, Result};
+use super::retry::Backoff;
 use crate::base::{PartitionId, TopicId};
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Which topics a listing is about.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +58,31 @@ impl Client {
     /// Topics as the cluster has them now, sorted by name. A named topic that does not exist comes back
     /// with `UNKNOWN_TOPIC_OR_PARTITION` in its `error`; topics are never created by asking.
     pub async fn topics(&self, which: TopicsWanted<'_>) -> Result<Vec<Topic>> {
-        let _ = which;
-        not_yet("topics")
+        let mut backoff = Backoff::within(self.options().retry_deadline);
+        loop {
+            let metadata = match which {
+                TopicsWanted::All => self.fetch_metadata(None).await?,
+                TopicsWanted::Named([]) => return Ok(Vec::new()),
+                TopicsWanted::Named(names) => self.fetch_metadata(Some(names)).await?,
+            };
+            let mut topics: Vec<Topic> = match which {
+                TopicsWanted::All => metadata.topics.values().cloned().collect(),
+                TopicsWanted::Named(names) => names
+                    .iter()
+                    .filter_map(|name| metadata.topics.get(name).cloned())
+                    .collect(),
+            };
+            topics.sort_by(|one, other| one.name.cmp(&other.name));
+            topics.dedup_by(|one, other| one.name == other.name);
+            // A topic being created shows LEADER_NOT_AVAILABLE for a moment; one that does not exist
+            // stays that way and is the caller's to judge.
+            let settling = topics
+                .iter()
+                .any(|topic| topic.error == ErrorCode::LEADER_NOT_AVAILABLE);
+            if !settling || !backoff.wait().await {
+                return Ok(topics);
+            }
+        }
     }
 
     /// Creates topics and waits until the metadata shows their leaders. A result per topic, in order.
@@ -61,13 +91,188 @@ impl Client {
         new: &[NewTopic],
         validate_only: bool,
     ) -> Result<Vec<(String, Result<TopicId>)>> {
-        let _ = (new, validate_only);
-        not_yet("create_topics")
+        const API: &str = "CreateTopics";
+        let request = CreateTopicsRequest::default()
+            .with_topics(new.iter().map(creatable).collect())
+            .with_timeout_ms(self.broker_timeout_ms())
+            .with_validate_only(validate_only);
+        let answer = self
+            .at_the_controller(
+                |to| self.send(to, &request, i16::MAX),
+                |answer| answer.topics.iter().map(|topic| topic.error_code).collect(),
+            )
+            .await?;
+        let mut found: BTreeMap<String, Result<TopicId>> = BTreeMap::new();
+        for topic in answer.topics {
+            let name = topic.name.0.to_string();
+            let outcome = outcome(
+                API,
+                &name,
+                topic.error_code,
+                topic.error_message,
+                topic.topic_id,
+            );
+            found.insert(name, outcome);
+        }
+        let results = in_order(API, new.iter().map(|topic| topic.name.clone()), found);
+        if !validate_only {
+            let created: Vec<String> = results
+                .iter()
+                .filter(|(_, outcome)| outcome.is_ok())
+                .map(|(name, _)| name.clone())
+                .collect();
+            self.wait_for_leaders(&created).await;
+        }
+        Ok(results)
     }
 
     /// Deletes topics by name. A result per topic, in order.
     pub async fn delete_topics(&self, names: &[String]) -> Result<Vec<(String, Result<TopicId>)>> {
-        let _ = names;
-        not_yet("delete_topics")
+        const API: &str = "DeleteTopics";
+        let connection = self.connection(Route::Controller, Purpose::Control).await?;
+        let version = connection.choose::<DeleteTopicsRequest>(i16::MAX)?;
+        let topic_name = |name: &String| TopicName(StrBytes::from_string(name.clone()));
+        let mut request = DeleteTopicsRequest::default().with_timeout_ms(self.broker_timeout_ms());
+        if version >= 6 {
+            let state = |name| DeleteTopicState::default().with_name(Some(topic_name(name)));
+            request = request.with_topics(names.iter().map(state).collect());
+        } else {
+            request = request.with_topic_names(names.iter().map(topic_name).collect());
+        }
+        let (request, allowed) = (&request, self.options().request_timeout);
+        let answer = self
+            .at_the_controller(
+                |to| async move {
+                    let connection = self.connection(to, Purpose::Control).await?;
+                    exchange(&connection, request, version, allowed).await
+                },
+                |answer| {
+                    answer
+                        .responses
+                        .iter()
+                        .map(|topic| topic.error_code)
+                        .collect()
+                },
+            )
+            .await?;
+        let mut found: BTreeMap<String, Result<TopicId>> = BTreeMap::new();
+        for topic in answer.responses {
+            let Some(name) = topic.name.map(|name| name.0.to_string()) else {
+                continue;
+            };
+            let outcome = outcome(
+                API,
+                &name,
+                topic.error_code,
+                topic.error_message,
+                topic.topic_id,
+            );
+            found.insert(name, outcome);
+        }
+        Ok(in_order(API, names.iter().cloned(), found))
     }
+
+    /// What brokers get as their own time limit: a little less than ours, so that theirs is the one that
+    /// tells.
+    pub(super) fn broker_timeout_ms(&self) -> i32 {
+        let ours = self.options().request_timeout;
+        i32::try_from(ours.saturating_sub(Duration::from_secs(1)).as_millis())
+            .unwrap_or(i32::MAX)
+            .max(1000)
+    }
+
+    /// Sends to the controller, and again after NOT_CONTROLLER alone: nothing was done then.
+    async fn at_the_controller<A, Fut: Future<Output = Result<A>>>(
+        &self,
+        send: impl Fn(Route) -> Fut,
+        codes: impl Fn(&A) -> Vec<i16>,
+    ) -> Result<A> {
+        let mut backoff = Backoff::within(self.options().retry_deadline);
+        loop {
+            let seen = self.metadata().generation;
+            let answer = send(Route::Controller).await;
+            let elsewhere = match &answer {
+                Ok(answer) => codes(answer)
+                    .iter()
+                    .all(|code| ErrorCode(*code) == ErrorCode::NOT_CONTROLLER),
+                Err(error) => error.class() == Class::RefreshMetadata && !error.in_doubt(),
+            };
+            if !elsewhere || !backoff.wait().await {
+                return answer;
+            }
+            self.refresh_metadata(seen).await?;
+        }
+    }
+
+    /// Waits until every partition of the topics has a leader in the metadata, or gives up quietly: the
+    /// next call meets the same state and says so.
+    async fn wait_for_leaders(&self, names: &[String]) {
+        let mut backoff = Backoff::within(self.options().retry_deadline);
+        while !names.is_empty() {
+            if let Ok(metadata) = self.fetch_metadata(Some(names)).await {
+                let settled = names.iter().all(|name| {
+                    metadata.topics.get(name).is_some_and(|topic| {
+                        topic.error.is_ok()
+                            && !topic.partitions.is_empty()
+                            && topic.partitions.iter().all(|at| at.leader.is_some())
+                    })
+                });
+                if settled {
+                    return;
+                }
+            }
+            if !backoff.wait().await {
+                return;
+            }
+        }
+    }
+}
+
+fn creatable(topic: &NewTopic) -> CreatableTopic {
+    let configs = topic.configs.iter().map(|(name, value)| {
+        CreatableTopicConfig::default()
+            .with_name(StrBytes::from_string(name.clone()))
+            .with_value(Some(StrBytes::from_string(value.clone())))
+    });
+    CreatableTopic::default()
+        .with_name(TopicName(StrBytes::from_string(topic.name.clone())))
+        .with_num_partitions(topic.partitions)
+        .with_replication_factor(topic.replication_factor)
+        .with_configs(configs.collect())
+}
+
+fn outcome(
+    api: &'static str,
+    topic: &str,
+    code: i16,
+    message: Option<StrBytes>,
+    id: TopicId,
+) -> Result<TopicId> {
+    let code = ErrorCode(code);
+    if code.is_ok() {
+        Ok(id)
+    } else {
+        let message = message.map(|message| message.to_string());
+        Err(Error::broker(api, topic, code, message))
+    }
+}
+
+/// The results in the order of the question; a topic the answer leaves out is an error.
+fn in_order(
+    api: &'static str,
+    names: impl Iterator<Item = String>,
+    mut found: BTreeMap<String, Result<TopicId>>,
+) -> Vec<(String, Result<TopicId>)> {
+    names
+        .map(|name| {
+            let outcome = found.remove(&name).unwrap_or_else(|| {
+                Err(Error::Protocol {
+                    api,
+                    broker: "the controller".to_string(),
+                    why: format!("it says nothing about topic {name:?}"),
+                })
+            });
+            (name, outcome)
+        })
+        .collect()
 }
