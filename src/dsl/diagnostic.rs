@@ -26,8 +26,8 @@ pub struct Finding {
     pub span: Option<Span>,
     /// A few words under the span ("did you mean `before`?").
     pub label: Option<String>,
-    /// Causes below, outermost first.
-    pub causes: Vec<String>,
+    /// Labelled lines below: `tried`, `from`, `why`.
+    pub facts: Vec<(String, String)>,
     /// What to do now.
     pub help: Option<String>,
 }
@@ -52,9 +52,14 @@ impl Finding {
             message: message.into(),
             span: None,
             label: None,
-            causes: Vec::new(),
+            facts: Vec::new(),
             help: None,
         }
+    }
+
+    pub fn helped(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
     }
 
     pub fn at(mut self, span: Option<Span>) -> Self {

@@ -11,7 +11,8 @@ pub struct Failure {
     pub code: &'static str,
     pub message: String,
     pub label: Option<String>,
-    pub causes: Vec<String>,
+    /// Labelled lines below: `tried`, `from`, `why`.
+    pub facts: Vec<(String, String)>,
     pub help: Option<String>,
     pub exit: ExitClass,
     /// The error of a lower layer; its message is already in `message`.
@@ -29,7 +30,7 @@ impl Failure {
             code,
             message: message.into(),
             label: None,
-            causes: Vec::new(),
+            facts: Vec::new(),
             help: None,
             exit: ExitClass::Usage,
             cause: None,
@@ -51,6 +52,12 @@ impl Failure {
         self
     }
 
+    /// Adds a labelled line: `tried`, `from`.
+    pub fn fact(mut self, label: impl Into<String>, text: impl Into<String>) -> Self {
+        self.facts.push((label.into(), text.into()));
+        self
+    }
+
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
@@ -68,6 +75,12 @@ impl Failure {
         .with_message_of_cause()
     }
 
+    /// Puts what was being done before the message.
+    pub fn prefixed(mut self, doing: impl std::fmt::Display) -> Self {
+        self.message = format!("{doing}: {}", self.message);
+        self
+    }
+
     fn with_message_of_cause(mut self) -> Self {
         if let Some(cause) = &self.cause {
             self.message = cause.to_string();
@@ -75,7 +88,7 @@ impl Failure {
             while let Some(below) = next {
                 let text = below.to_string();
                 if !self.message.contains(&text) {
-                    self.causes.push(text);
+                    self.facts.push(("why".to_string(), text));
                 }
                 next = below.source();
             }
@@ -90,7 +103,7 @@ impl Failure {
             message: self.message,
             span: self.span.or(span),
             label: self.label,
-            causes: self.causes,
+            facts: self.facts,
             help: self.help,
         }
     }

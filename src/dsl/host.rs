@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::source::{Arguments, Source};
 use super::world::World;
 use crate::base::{CancellationToken, TimestampMs};
-use crate::run::{ArchiveFact, ClusterFact, ExitClass, Plan, RunbookId, Step};
+use crate::run::{ArchiveFact, ClusterFact, ExitClass, Plan, RunbookId, Step, Stopped};
 use rhai::Position;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -84,7 +84,9 @@ impl Host {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // The state is valid between any two statements, so a poisoned lock still holds a usable one.
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Waits for a read. Cancelling ends it; the error of the read is the caller's to name.
@@ -123,6 +125,18 @@ impl Host {
         self.state().printed.push(text.to_string());
     }
 
+    /// `kbr eval` reads; what changes a cluster belongs in a runbook.
+    pub fn refuse_effects(&self, verb: &str) -> Result<(), Failure> {
+        if self.mode == Mode::Reads {
+            return Err(Failure::script(
+                "E0218",
+                format!("`{verb}` belongs in a runbook: kbr eval only reads"),
+            )
+            .help("write it in a file and run it: kbr run FILE"));
+        }
+        Ok(())
+    }
+
     pub fn printed(&self) -> Vec<String> {
         self.state().printed.clone()
     }
@@ -158,6 +172,11 @@ impl Host {
         self.state().plan.add_archive(fact);
     }
 
+    /// The evaluation ended at a value that only execution can tell.
+    pub fn stop(&self, stopped: Stopped) {
+        self.state().plan.stopped = Some(stopped);
+    }
+
     /// The plan so far.
     pub fn plan(&self) -> Plan {
         let state = self.state();
@@ -170,7 +189,11 @@ impl Host {
     pub fn declare(&self, parameters: BTreeMap<String, String>) -> Result<(), Failure> {
         let mut state = self.state();
         let names: Vec<&str> = parameters.keys().map(String::as_str).collect();
-        if let Some(unknown) = state.given.keys().find(|name| !parameters.contains_key(*name)) {
+        if let Some(unknown) = state
+            .given
+            .keys()
+            .find(|name| !parameters.contains_key(*name))
+        {
             return Err(unknown_argument(unknown, &names, true));
         }
         state.declared.get_or_insert_default().extend(parameters);
@@ -204,7 +227,7 @@ impl Host {
     }
 }
 
-fn unknown_argument(name: &str, declared: &[&str], given: bool) -> Failure {
+pub fn unknown_argument(name: &str, declared: &[&str], given: bool) -> Failure {
     let message = if given {
         format!("this runbook takes no argument --{name}")
     } else {

@@ -4,19 +4,18 @@ use super::failure::Failure;
 use super::host::Host;
 use super::kind::Kind;
 use super::table::{Entry, MOST_ARGUMENTS};
-use rhai::{AST, Array, Dynamic, FnPtr, ImmutableString, NativeCallContext, Position};
+use rhai::{AST, Array, Dynamic, FnPtr, ImmutableString, Position};
 use std::future::Future;
 use std::sync::Arc;
 
 pub struct Invocation<'a> {
-    pub host: &'a Arc<Host>,
+    pub host: Option<&'a Arc<Host>>,
     pub entry: &'static Entry,
     pub receiver: Option<Dynamic>,
     pub arguments: Vec<Dynamic>,
     pub position: Position,
     /// The runbook as compiled: closures live in it.
     pub ast: Option<&'a Arc<AST>>,
-    pub context: Option<&'a NativeCallContext<'a>>,
 }
 
 impl Invocation<'_> {
@@ -34,7 +33,11 @@ impl Invocation<'_> {
             let kind = Kind::of(argument);
             // A list stands for its members where several are taken.
             if parameter.repeats && kind == Kind::List {
-                for member in argument.read_lock::<Array>().iter().flat_map(|list| list.iter()) {
+                for member in argument
+                    .read_lock::<Array>()
+                    .iter()
+                    .flat_map(|list| list.iter())
+                {
                     let kind = Kind::of(member);
                     if !parameter.takes(kind) {
                         return Err(wrong_kind(self.entry, index, kind));
@@ -86,7 +89,10 @@ impl Invocation<'_> {
         let mut texts = Vec::new();
         for argument in &self.arguments[index.min(self.arguments.len())..] {
             if let Some(list) = argument.read_lock::<Array>() {
-                texts.extend(list.iter().filter_map(|member| member.clone().into_string().ok()));
+                texts.extend(
+                    list.iter()
+                        .filter_map(|member| member.clone().into_string().ok()),
+                );
             } else if let Ok(text) = argument.clone().into_string() {
                 texts.push(text);
             }
@@ -103,7 +109,20 @@ impl Invocation<'_> {
 
     /// Waits for a read of the world.
     pub fn wait<T>(&self, read: impl Future<Output = T>) -> Result<T, Failure> {
-        self.host.wait(read)
+        self.host()?.wait(read)
+    }
+
+    /// The evaluation; closures over records have none.
+    pub fn host(&self) -> Result<&Arc<Host>, Failure> {
+        self.host.ok_or_else(|| {
+            Failure::script(
+                "E0213",
+                format!(
+                    "{} cannot be used in a closure over records",
+                    self.entry.title()
+                ),
+            )
+        })
     }
 }
 
@@ -112,7 +131,10 @@ pub fn wrong_count(entry: &Entry, given: usize) -> Failure {
     let wanted = if least == most {
         crate::base::text::counted(least as i64, "argument")
     } else if most == MOST_ARGUMENTS {
-        format!("at least {}", crate::base::text::counted(least as i64, "argument"))
+        format!(
+            "at least {}",
+            crate::base::text::counted(least as i64, "argument")
+        )
     } else {
         format!("{least} to {most} arguments")
     };
@@ -121,7 +143,11 @@ pub fn wrong_count(entry: &Entry, given: usize) -> Failure {
         format!(
             "{} takes {}, {given} given",
             entry.title(),
-            if most == 0 { "no argument".to_string() } else { wanted }
+            if most == 0 {
+                "no argument".to_string()
+            } else {
+                wanted
+            }
         ),
     );
     if given > MOST_ARGUMENTS && entry.parameters.last().is_some_and(|last| last.repeats) {
@@ -153,11 +179,8 @@ pub fn check_choice(entry: &Entry, index: usize, given: &str) -> Result<(), Fail
     if parameter.choices.contains(&given) {
         return Ok(());
     }
-    let failure = Failure::script(
-        "E0212",
-        format!("{} is not {given:?}", entry.title()),
-    )
-    .help(format!("it is one of: {}", parameter.choices.join(", ")));
+    let failure = Failure::script("E0212", format!("{} is not {given:?}", entry.title()))
+        .help(format!("it is one of: {}", parameter.choices.join(", ")));
     Err(
         match crate::base::text::did_you_mean(given, parameter.choices.iter().copied()) {
             Some(near) => failure.label(format!("did you mean \"{near}\"?")),

@@ -90,7 +90,7 @@ impl Kind {
             Kind::Cluster => "cluster",
             Kind::Topic => "topic",
             Kind::Group => "group",
-            Kind::Lag => "lag",
+            Kind::Lag => "group_offset",
             Kind::Store => "store",
             Kind::Generation => "generation",
             Kind::Snapshot => "snapshot",
@@ -128,7 +128,7 @@ impl Kind {
             Kind::Cluster => "a cluster",
             Kind::Topic => "a topic",
             Kind::Group => "a group",
-            Kind::Lag => "a lag",
+            Kind::Lag => "a committed offset",
             Kind::Store => "a store",
             Kind::Generation => "a generation",
             Kind::Snapshot => "a snapshot",
@@ -155,7 +155,10 @@ impl Kind {
 
     /// From a type name as the engine writes it in its errors, after its own mapping.
     pub fn of_type_name(name: &str) -> Kind {
-        let name = name.trim().trim_start_matches("&mut ").trim_start_matches('&');
+        let name = name
+            .trim()
+            .trim_start_matches("&mut ")
+            .trim_start_matches('&');
         if let Some(own) = Kind::OWN
             .into_iter()
             .find(|kind| kind.word() == name || kind.rust_type_name() == name)

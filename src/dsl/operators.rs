@@ -104,7 +104,10 @@ fn order_of(left: &Dynamic, right: &Dynamic) -> Option<Ordering> {
     if let (Ok(a), Ok(b)) = (left.as_int(), right.as_int()) {
         return Some(a.cmp(&b));
     }
-    if let (Ok(a), Ok(b)) = (left.as_immutable_string_ref(), right.as_immutable_string_ref()) {
+    if let (Ok(a), Ok(b)) = (
+        left.as_immutable_string_ref(),
+        right.as_immutable_string_ref(),
+    ) {
         return Some(a.as_str().cmp(b.as_str()));
     }
     if let (Ok(a), Ok(b)) = (left.as_bool(), right.as_bool()) {
@@ -140,11 +143,12 @@ fn number(value: &Dynamic) -> Option<f64> {
 
 /// Text and characters compare with each other, as `'a' == "a"` means what it says.
 fn short_text(value: &Dynamic) -> Option<String> {
-    value
-        .as_char()
-        .ok()
-        .map(String::from)
-        .or_else(|| value.as_immutable_string_ref().ok().map(|text| text.to_string()))
+    value.as_char().ok().map(String::from).or_else(|| {
+        value
+            .as_immutable_string_ref()
+            .ok()
+            .map(|text| text.to_string())
+    })
 }
 
 fn has_order(value: &Dynamic) -> bool {
@@ -184,8 +188,12 @@ pub fn mismatch(symbol: &str, left: Kind, right: Kind) -> Failure {
         (Kind::Instant, Kind::Text) | (Kind::Text, Kind::Instant) => {
             "make the text an instant: instant(\"2026-11-20T10:00:00Z\")"
         }
-        (Kind::Text, Kind::Number) => "make the text a number with parse_int(…), or quote the number",
-        (Kind::Number, Kind::Text) => "make the text a number with parse_int(…), or quote the number",
+        (Kind::Text, Kind::Number) => {
+            "make the text a number with parse_int(…), or quote the number"
+        }
+        (Kind::Number, Kind::Text) => {
+            "make the text a number with parse_int(…), or quote the number"
+        }
         (Kind::Secret, _) | (_, Kind::Secret) => "a secret's value cannot be looked at",
         (Kind::Nothing, _) | (_, Kind::Nothing) => {
             "`()` means that there is no value: ask with `== ()`, or give one with `??`"

@@ -168,8 +168,16 @@ impl Entry {
             .map(|parameter| {
                 let kinds: Vec<&str> = parameter.kinds.iter().map(|kind| kind.word()).collect();
                 let more = if parameter.repeats { ", …" } else { "" };
-                let (open, close) = if parameter.optional { ("[", "]") } else { ("", "") };
-                format!("{open}{}: {}{more}{close}", parameter.name, kinds.join(" or "))
+                let (open, close) = if parameter.optional {
+                    ("[", "]")
+                } else {
+                    ("", "")
+                };
+                format!(
+                    "{open}{}: {}{more}{close}",
+                    parameter.name,
+                    kinds.join(" or ")
+                )
             })
             .collect();
         format!("{dot}{}({})", self.name, parameters.join(", "))
@@ -216,4 +224,104 @@ pub fn nearest_global(name: &str) -> Option<&'static str> {
             .filter(|entry| entry.on.is_none())
             .map(|entry| entry.name),
     )
+}
+
+impl Entry {
+    const fn new(
+        name: &'static str,
+        on: Option<Kind>,
+        form: Form,
+        parameters: &'static [Parameter],
+        returns: Kind,
+        body: Body,
+    ) -> Self {
+        Self {
+            name,
+            on,
+            form,
+            parameters,
+            returns,
+            default: "",
+            doc: "",
+            example: "",
+            body,
+        }
+    }
+
+    /// `restore(snap)`.
+    pub const fn verb(
+        name: &'static str,
+        parameters: &'static [Parameter],
+        returns: Kind,
+        body: Body,
+    ) -> Self {
+        Self::new(name, None, Form::Verb, parameters, returns, body)
+    }
+
+    /// `hours(1)`.
+    pub const fn function(
+        name: &'static str,
+        parameters: &'static [Parameter],
+        returns: Kind,
+        body: Body,
+    ) -> Self {
+        Self::new(name, None, Form::Function, parameters, returns, body)
+    }
+
+    /// `.before("…")`: answers with the builder.
+    pub const fn option(
+        on: Kind,
+        name: &'static str,
+        parameters: &'static [Parameter],
+        default: &'static str,
+        body: Body,
+    ) -> Self {
+        let mut entry = Self::new(name, Some(on), Form::Option, parameters, on, body);
+        entry.default = default;
+        entry
+    }
+
+    /// `.to(dr)`.
+    pub const fn terminal(
+        on: Kind,
+        name: &'static str,
+        parameters: &'static [Parameter],
+        returns: Kind,
+        body: Body,
+    ) -> Self {
+        Self::new(name, Some(on), Form::Terminal, parameters, returns, body)
+    }
+
+    /// `.topics()`.
+    pub const fn method(
+        on: Kind,
+        name: &'static str,
+        parameters: &'static [Parameter],
+        returns: Kind,
+        body: Body,
+    ) -> Self {
+        Self::new(name, Some(on), Form::Method, parameters, returns, body)
+    }
+
+    /// `.age`; not a column of tables.
+    pub const fn property(on: Kind, name: &'static str, returns: Kind, body: Body) -> Self {
+        let form = Form::Property { column: false };
+        Self::new(name, Some(on), form, &[], returns, body)
+    }
+
+    /// `.name`; a column of tables.
+    pub const fn column(on: Kind, name: &'static str, returns: Kind, body: Body) -> Self {
+        let form = Form::Property { column: true };
+        Self::new(name, Some(on), form, &[], returns, body)
+    }
+
+    pub const fn doc(mut self, doc: &'static str) -> Self {
+        self.doc = doc;
+        self
+    }
+
+    pub const fn example(mut self, example: &'static str) -> Self {
+        self.example = example;
+        self
+    }
 }

@@ -1,0 +1,191 @@
+//! `kbr docs` and the generated part of docs/runbooks.md, both printed from the table.
+
+use super::kind::Kind;
+use super::table::{self, Entry, Form};
+use crate::base::text::did_you_mean;
+use std::fmt::Write;
+
+/// The documentation of one name (`restore`, `restore.before`), or every name for `None`.
+pub fn docs(name: Option<&str>) -> Result<String, String> {
+    let Some(name) = name else {
+        return Ok(overview());
+    };
+    let name = name.trim().trim_start_matches('.').trim_end_matches("()");
+    if let Some((on, member)) = name.split_once('.') {
+        let kind = kind_of(on).ok_or_else(|| unknown(on))?;
+        return table::member(kind, member)
+            .map(|entry| entry_text(entry))
+            .ok_or_else(|| {
+                let near = table::nearest_member(kind, member)
+                    .map_or_else(String::new, |near| format!("; did you mean {on}.{near}?"));
+                format!("{on} has no {member}{near}")
+            });
+    }
+    let mut text = String::new();
+    if let Some(entry) = table::global(name) {
+        text.push_str(&entry_text(entry));
+    }
+    if let Some(kind) = kind_of(name) {
+        for entry in table::members(kind) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&entry_text(entry));
+        }
+    }
+    if text.is_empty() {
+        let owners: Vec<&Entry> = table::entries()
+            .filter(|entry| entry.on.is_some() && entry.name == name)
+            .collect();
+        for entry in owners {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&entry_text(entry));
+        }
+    }
+    if text.is_empty() {
+        return Err(unknown(name));
+    }
+    Ok(text)
+}
+
+fn kind_of(word: &str) -> Option<Kind> {
+    Kind::OWN
+        .into_iter()
+        .find(|kind| kind.word() == word && table::members(*kind).next().is_some())
+}
+
+fn unknown(name: &str) -> String {
+    let near = did_you_mean(
+        name,
+        table::entries()
+            .map(|entry| entry.name)
+            .chain(Kind::OWN.into_iter().map(Kind::word)),
+    );
+    match near {
+        Some(near) => format!("no name {name} in runbooks; did you mean {near}?"),
+        None => format!("no name {name} in runbooks; kbr docs lists all"),
+    }
+}
+
+fn entry_text(entry: &Entry) -> String {
+    let mut text = String::new();
+    let owner = entry.on.map_or("", Kind::word);
+    let _ = writeln!(
+        text,
+        "{owner}{} → {}",
+        entry.signature(),
+        entry.returns.word()
+    );
+    for line in wrapped(&sentence(entry), 76) {
+        let _ = writeln!(text, "    {line}");
+    }
+    if !entry.default.is_empty() {
+        let _ = writeln!(text, "    default: {}", entry.default);
+    }
+    for choices in entry.parameters.iter().map(|parameter| parameter.choices) {
+        if !choices.is_empty() {
+            let _ = writeln!(text, "    one of: {}", choices.join(", "));
+        }
+    }
+    if !entry.example.is_empty() {
+        let _ = writeln!(text, "    example: {}", entry.example);
+    }
+    text
+}
+
+fn sentence(entry: &Entry) -> String {
+    if entry.doc.is_empty() {
+        format!("Its {}.", entry.name.replace('_', " "))
+    } else {
+        entry.doc.to_string()
+    }
+}
+
+/// Breaks text into lines of at most `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+fn overview() -> String {
+    let mut text = String::new();
+    for (title, wanted) in [("verbs", Form::Verb), ("functions", Form::Function)] {
+        let _ = writeln!(text, "{title}");
+        for entry in table::entries().filter(|entry| entry.form == wanted) {
+            let doc = sentence(entry);
+            let first = doc.split_inclusive(". ").next().unwrap_or(&doc).trim();
+            let _ = writeln!(text, "  {:<12}  {first}", entry.name);
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "types, with their options, methods and properties");
+    for kind in Kind::OWN {
+        let names: Vec<&str> = table::members(kind).map(|entry| entry.name).collect();
+        if !names.is_empty() {
+            let _ = writeln!(text, "  {:<12}  {}", kind.word(), names.join(", "));
+        }
+    }
+    text.push_str("\nkbr docs NAME tells more: kbr docs restore, kbr docs restore.before\n");
+    text
+}
+
+/// The generated part of docs/runbooks.md.
+pub fn markdown() -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "### Verbs and functions\n");
+    for entry in table::entries().filter(|entry| entry.on.is_none()) {
+        markdown_entry(&mut text, entry);
+    }
+    for kind in Kind::OWN {
+        let mut members = table::members(kind).peekable();
+        if members.peek().is_none() {
+            continue;
+        }
+        let _ = writeln!(text, "### {}\n", kind.word());
+        for entry in members {
+            markdown_entry(&mut text, entry);
+        }
+    }
+    text
+}
+
+fn markdown_entry(text: &mut String, entry: &Entry) {
+    let form = match entry.form {
+        Form::Terminal => ", adds steps",
+        Form::Option => ", option",
+        _ => "",
+    };
+    let _ = writeln!(
+        text,
+        "- `{}` → {}{form}",
+        entry.signature(),
+        entry.returns.word()
+    );
+    let mut doc = sentence(entry);
+    if !entry.default.is_empty() {
+        let _ = write!(doc, " Default: {}.", entry.default);
+    }
+    for choices in entry.parameters.iter().map(|parameter| parameter.choices) {
+        if !choices.is_empty() {
+            let _ = write!(doc, " One of: {}.", choices.join(", "));
+        }
+    }
+    for line in wrapped(&doc, 116) {
+        let _ = writeln!(text, "  {line}");
+    }
+    if !entry.example.is_empty() {
+        let _ = writeln!(text, "\n  ```rhai\n  {}\n  ```", entry.example);
+    }
+    text.push('\n');
+}

@@ -1,0 +1,230 @@
+//! Filters and renames written as closures: what the engine layer calls for each record or topic.
+
+use super::closure::{Closure, Session};
+use super::failure::Failure;
+use super::kind::Kind;
+use super::values::Instant;
+use crate::base::TimestampMs;
+use rhai::{Array, Dynamic, ImmutableString, Map};
+use std::sync::Arc;
+
+/// A record in a filter closure. Text where the bytes are UTF-8, bytes where not, `()` for null.
+#[derive(Clone, Debug)]
+pub struct RecordValue(pub Arc<RecordFields>);
+
+#[derive(Clone, Debug)]
+pub struct RecordFields {
+    pub topic: ImmutableString,
+    pub partition: i64,
+    pub offset: i64,
+    pub timestamp: Instant,
+    pub key: Dynamic,
+    pub value: Dynamic,
+    /// In the record's order, duplicates kept.
+    pub headers: Vec<(ImmutableString, Dynamic)>,
+}
+
+impl RecordValue {
+    /// The last value under a header's name, as Kafka's `lastHeader`; `()` if there is none.
+    pub fn header(&self, name: &str) -> Dynamic {
+        self.0
+            .headers
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map_or(Dynamic::UNIT, |(_, value)| value.clone())
+    }
+
+    /// Every header: maps of `key` and `value`.
+    pub fn headers(&self) -> Array {
+        self.0
+            .headers
+            .iter()
+            .map(|(key, value)| {
+                let mut map = Map::new();
+                map.insert("key".into(), key.clone().into());
+                map.insert("value".into(), value.clone());
+                map.into()
+            })
+            .collect()
+    }
+}
+
+/// Bytes as a script sees them.
+pub fn bytes_value(bytes: Option<&[u8]>) -> Dynamic {
+    match bytes {
+        None => Dynamic::UNIT,
+        Some(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => Dynamic::from(ImmutableString::from(text)),
+            Err(_) => Dynamic::from_blob(bytes.to_vec()),
+        },
+    }
+}
+
+/// `.filter(|r| …)`: which properties of a record the closure may look at, so that others are not made.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    pub key: bool,
+    pub value: bool,
+    pub headers: bool,
+}
+
+/// A predicate over records.
+#[derive(Clone, Debug)]
+pub struct RecordPredicate {
+    closure: Closure,
+    needs: Needs,
+}
+
+/// Made once per worker.
+pub struct PredicateSession {
+    session: Session,
+    needs: Needs,
+    /// The last topic's name, since records of a topic come together.
+    topic: ImmutableString,
+}
+
+impl RecordPredicate {
+    pub fn new(closure: Closure) -> Self {
+        let needs = Needs {
+            key: closure.mentions("key"),
+            value: closure.mentions("value"),
+            headers: closure.mentions("header"),
+        };
+        Self { closure, needs }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.closure.text
+    }
+
+    pub fn fingerprint(&self) -> String {
+        self.closure.fingerprint()
+    }
+
+    pub fn open(&self) -> Result<PredicateSession, Failure> {
+        Ok(PredicateSession {
+            session: self.closure.session()?,
+            needs: self.needs,
+            topic: ImmutableString::new(),
+        })
+    }
+}
+
+/// A record as the engine layer hands it over.
+pub struct Fields<'a, H: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+    pub timestamp: i64,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: H,
+}
+
+impl PredicateSession {
+    pub fn keep<'a, H: Iterator<Item = (&'a [u8], Option<&'a [u8]>)>>(
+        &mut self,
+        record: Fields<'a, H>,
+    ) -> Result<bool, Failure> {
+        if self.topic != record.topic {
+            self.topic = record.topic.into();
+        }
+        let made = |wanted: bool, bytes: Option<&[u8]>| {
+            if wanted {
+                bytes_value(bytes)
+            } else {
+                Dynamic::UNIT
+            }
+        };
+        let headers = if self.needs.headers {
+            record
+                .headers
+                .map(|(key, value)| {
+                    (
+                        String::from_utf8_lossy(key).as_ref().into(),
+                        bytes_value(value),
+                    )
+                })
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let value = RecordValue(Arc::new(RecordFields {
+            topic: self.topic.clone(),
+            partition: i64::from(record.partition),
+            offset: record.offset,
+            timestamp: Instant(TimestampMs(record.timestamp)),
+            key: made(self.needs.key, record.key),
+            value: made(self.needs.value, record.value),
+            headers,
+        }));
+        let answer = self.session.call(Dynamic::from(value)).map_err(|failure| {
+            failure.fact(
+                "record",
+                format!(
+                    "{}-{} offset {}",
+                    record.topic, record.partition, record.offset
+                ),
+            )
+        })?;
+        answer.as_bool().map_err(|_| {
+            Failure::script(
+                "E0217",
+                format!(
+                    "the filter answers true or false, not {}",
+                    Kind::of(&answer).phrase()
+                ),
+            )
+            .fact(
+                "record",
+                format!(
+                    "{}-{} offset {}",
+                    record.topic, record.partition, record.offset
+                ),
+            )
+        })
+    }
+}
+
+/// `.remap(…)`: a map of names, or a closure.
+#[derive(Clone, Debug)]
+pub enum Renames {
+    Map(std::collections::BTreeMap<String, String>),
+    Closure(Closure),
+}
+
+impl Renames {
+    pub fn fingerprint(&self) -> String {
+        match self {
+            Self::Map(map) => {
+                let text = serde_json::json!(map).to_string();
+                crate::base::Digest::of(text.as_bytes()).hex()
+            }
+            Self::Closure(closure) => closure.fingerprint(),
+        }
+    }
+
+    /// The target's name for a source topic.
+    pub fn target(&self, source: &str) -> Result<String, Failure> {
+        match self {
+            Self::Map(map) => Ok(map.get(source).map_or(source, String::as_str).to_string()),
+            Self::Closure(closure) => {
+                let answer = closure.session()?.call(Dynamic::from(source.to_string()))?;
+                if answer.is_unit() {
+                    return Ok(source.to_string());
+                }
+                let kind = Kind::of(&answer);
+                answer.into_string().map_err(|_| {
+                    Failure::script(
+                        "E0217",
+                        format!(
+                            "the rename of {source} answers with a name, not {}",
+                            kind.phrase()
+                        ),
+                    )
+                })
+            }
+        }
+    }
+}

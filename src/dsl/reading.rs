@@ -1,0 +1,106 @@
+//! Errors of the layers below as a runbook shows them: what was read, from where, what to do now.
+
+use super::failure::Failure;
+use super::world::WorldError;
+use crate::base::text::did_you_mean;
+use crate::kafka;
+use crate::run::ExitClass;
+
+/// A name that could not be resolved, or something that could not be reached.
+pub fn of_world(what: &str, error: WorldError) -> Failure {
+    match error {
+        WorldError::UnknownName(unknown) => {
+            let failure = Failure::script("E0311", unknown.to_string());
+            let failure = match &unknown.nearest {
+                Some(near) => failure.label(format!("did you mean \"{near}\"?")),
+                None => failure,
+            };
+            if unknown.known.is_empty() {
+                let inline = match unknown.kind {
+                    "cluster" => "cluster(\"127.0.0.1:9092\")",
+                    _ => "store(\"file:archive\")",
+                };
+                failure.help(format!(
+                    "write [{}s.{}] in kbr.toml, or say where it is: {inline}",
+                    unknown.kind, unknown.name
+                ))
+            } else {
+                failure.help(format!("named there are: {}", unknown.known.join(", ")))
+            }
+        }
+        WorldError::Cluster {
+            name,
+            place,
+            source,
+        } => cannot_reach(&name, &place, source),
+        WorldError::BadAddress(text) => {
+            Failure::script("E0312", format!("not an address of a cluster: {text:?}"))
+                .help("write host:port, several with commas between, or a name from kbr.toml")
+        }
+        WorldError::Store {
+            name,
+            place,
+            source,
+        } => Failure::from_below("E0320", source)
+            .prefixed(format!("cannot open store {name}"))
+            .fact("from", place),
+        other => Failure::from_below(if what == "store" { "E0320" } else { "E0310" }, other),
+    }
+}
+
+fn cannot_reach(name: &str, place: &str, error: kafka::Error) -> Failure {
+    let mut failure = Failure::world("E0310", format!("cannot reach cluster {name}"));
+    match &error {
+        kafka::Error::Unreachable { tried } => {
+            for attempt in tried {
+                failure = failure.fact(
+                    "tried",
+                    format!(
+                        "{} ({}, {} in {:.1} s)",
+                        attempt.address,
+                        attempt.why,
+                        match attempt.times {
+                            1 => "once".to_string(),
+                            times => format!("{times} times"),
+                        },
+                        attempt.elapsed.as_secs_f64()
+                    ),
+                );
+            }
+        }
+        other => failure = failure.fact("why", other.to_string()),
+    }
+    failure.cause = Some(std::sync::Arc::new(error));
+    failure
+        .fact("from", place)
+        .help("check the address and that the broker runs; nothing was changed")
+}
+
+/// A read of a cluster that failed.
+pub fn of_kafka(doing: &str, cluster: &str, error: kafka::Error) -> Failure {
+    Failure::from_below("E0313", error).prefixed(format!("reading {doing} of cluster {cluster}"))
+}
+
+/// A read of an archive that failed; damage has its own exit status.
+pub fn of_archive(url: &str, error: crate::archive::Error) -> Failure {
+    let damaged = error.damage().is_some();
+    let mut failure =
+        Failure::from_below("E0321", error).prefixed(format!("reading the archive {url}"));
+    if damaged {
+        failure.exit = ExitClass::Damaged;
+    }
+    failure
+}
+
+/// A topic or group that is not there.
+pub fn missing(kind: &str, name: &str, place: &str, there: &[&str]) -> Failure {
+    let failure = Failure::world("E0314", format!("no {kind} {name} on {place}"));
+    match did_you_mean(name, there.iter().copied()) {
+        Some(near) => failure.label(format!("did you mean \"{near}\"?")),
+        None if there.is_empty() => failure.help(format!("there is no {kind} at all")),
+        None => failure.help(format!(
+            "there are: {}",
+            there.iter().take(8).copied().collect::<Vec<_>>().join(", ")
+        )),
+    }
+}

@@ -1,0 +1,24 @@
+//! The verbs: each file holds its part of the table, its values and what its names do.
+
+pub mod archives;
+pub mod backup;
+pub mod clusters;
+mod general;
+pub mod offsets;
+mod quantities;
+mod records;
+pub mod restore;
+
+use super::table::Entry;
+
+/// In the order of the documents.
+pub static TABLES: [&[Entry]; 8] = [
+    clusters::TABLE,
+    archives::TABLE,
+    backup::TABLE,
+    restore::TABLE,
+    records::TABLE,
+    offsets::TABLE,
+    general::TABLE,
+    quantities::TABLE,
+];
