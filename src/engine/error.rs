@@ -1,0 +1,69 @@
+//! What can go wrong in the engine, with the topic, partition and offsets it is about.
+
+use super::restore::FilterError;
+use crate::base::{Offset, TopicPartition};
+use crate::{archive, kafka, record};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// Bytes of a batch that are not as they must be: at the source while backing up, in the archive otherwise.
+    #[error("{partition} at offset {offset}: {source}")]
+    Record {
+        partition: TopicPartition,
+        offset: Offset,
+        source: record::Error,
+    },
+    /// The filter or remap closure failed on a record.
+    #[error("the filter failed on {partition} offset {offset}: {source}")]
+    Filter {
+        partition: TopicPartition,
+        offset: Offset,
+        source: FilterError,
+    },
+    #[error("the remap closure failed on topic {topic}: {source}")]
+    Remap { topic: String, source: FilterError },
+    /// Somebody else wrote into a partition while it was restored.
+    #[error(
+        "another producer wrote into {partition}: offset {expected} was next, and the records went to {found}"
+    )]
+    ForeignWriter {
+        partition: TopicPartition,
+        expected: Offset,
+        found: Offset,
+    },
+    /// The broker took a batch for one it already had.
+    #[error("{partition}: the batch for offset {expected} was taken for a duplicate of the one at {found}")]
+    Duplicate {
+        partition: TopicPartition,
+        expected: Offset,
+        found: Offset,
+    },
+    /// Nothing went forward on a partition for too long.
+    #[error("{partition}: no progress for {seconds} s at offset {at}: {last}")]
+    Stalled {
+        partition: TopicPartition,
+        at: Offset,
+        seconds: u64,
+        last: String,
+    },
+    /// The world is not as it was planned.
+    #[error("{0}")]
+    Drift(String),
+    /// What was written or read back is not what was planned.
+    #[error("{0}")]
+    Mismatch(String),
+    #[error(transparent)]
+    Mapping(#[from] super::mapping::Error),
+    #[error("cancelled")]
+    Cancelled,
+    /// A worker thread ended without an answer.
+    #[error("{0}")]
+    Internal(String),
+}

@@ -1,0 +1,30 @@
+//! Restore: an archive's records into a cluster, each once, with every base offset asserted.
+//!
+//! [`plan`] reads the archive and the target and answers with a value; each part of it has a `check` (is the world
+//! still as planned?) and an apply function that takes the part and nothing else. The order is: create the topics
+//! under settings that neither expire nor compact nor re-stamp anything, write, put the real configs back, verify
+//! (`engine::verify`).
+
+mod apply;
+mod options;
+mod plan;
+mod resolve;
+mod scan;
+mod select;
+mod shape;
+mod topic;
+mod writer;
+
+pub use apply::{
+    check_create_topic, check_finish_topic, check_write_topic, create_topic, finish_topic,
+    write_topic,
+};
+pub use options::{
+    FilterError, FilterRecord, FilterSession, Options, RecordFilter, ScanBudget, TopicRemap,
+};
+pub use plan::{
+    Blocked, CreateTopic, FinishTopic, Plan, Predicted, TargetState, TopicReport, WritePartition,
+    WriteTopic, WrittenPartition,
+};
+pub use resolve::plan;
+pub use select::{Cut, Verdict};

@@ -1,0 +1,66 @@
+//! What a restore is asked to do, and the two closures it may be given.
+
+use crate::base::{Selection, TimestampMs};
+use crate::record::Record;
+use std::sync::Arc;
+
+/// Which records go where. The default restores everything under its own name.
+#[derive(Clone, Default)]
+pub struct Options {
+    pub topics: Selection,
+    /// Records with this timestamp or a later one.
+    pub since: Option<TimestampMs>,
+    /// Records with an earlier timestamp than this.
+    pub before: Option<TimestampMs>,
+    pub filter: Option<Arc<dyn RecordFilter>>,
+    pub remap: Option<Arc<dyn TopicRemap>>,
+    /// How many archived bytes planning may read to predict what a filter or a time bound cuts.
+    pub scan_budget: ScanBudget,
+}
+
+/// Bytes that planning may read. Beyond it the number of records is known after execution only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanBudget(pub u64);
+
+impl Default for ScanBudget {
+    fn default() -> Self {
+        Self(8 << 30)
+    }
+}
+
+/// A predicate over records. One session per worker, so that an interpreter need not be shared.
+pub trait RecordFilter: Send + Sync {
+    /// What it does, as text: equal fingerprints decide equally. Goes into the plan's digest.
+    fn fingerprint(&self) -> String;
+    fn session(&self) -> Box<dyn FilterSession>;
+}
+
+/// One worker's use of a filter.
+pub trait FilterSession: Send {
+    /// Whether the record is restored.
+    fn keep(&mut self, record: &FilterRecord<'_>) -> Result<bool, FilterError>;
+}
+
+/// A record and where it comes from.
+#[derive(Clone, Copy)]
+pub struct FilterRecord<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub record: &'a Record<'a>,
+}
+
+/// A filter or a remap that failed: its own words, with the place in the runbook if it has one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct FilterError {
+    pub message: String,
+    /// Line and column in the runbook, from 1.
+    pub place: Option<(usize, usize)>,
+}
+
+/// A rule that names the target topic of each source topic.
+pub trait TopicRemap: Send + Sync {
+    fn fingerprint(&self) -> String;
+    /// The target's name; the source's own if the rule does not speak of it.
+    fn target(&self, source: &str) -> Result<String, FilterError>;
+}

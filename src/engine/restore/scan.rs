@@ -1,0 +1,120 @@
+//! Reading a source partition's archived blocks, in offset order, a little ahead of who uses them.
+
+use super::select::{Cut, Selector};
+use super::shape::{Shaper, Tally};
+use crate::archive::{BlockRef, Snapshot};
+use crate::base::{CancellationToken, Offset, TopicPartition};
+use crate::engine::error::{Error, Result};
+use crate::engine::mapping::Mapping;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+
+/// Blocks read ahead per partition.
+const READ_AHEAD: usize = 2;
+
+/// The blocks that may hold records within the bounds, and how many records lie in those that cannot.
+pub struct Wanted {
+    pub blocks: Vec<BlockRef>,
+    pub out_of_time: u64,
+}
+
+/// Asks the index; reads no block.
+pub async fn wanted(snapshot: &Snapshot, partition: &TopicPartition, cut: &Cut) -> Result<Wanted> {
+    let all = snapshot
+        .blocks(
+            &partition.topic,
+            partition.partition,
+            Offset(cut.from)..Offset(cut.to),
+        )
+        .await?;
+    let mut wanted = Wanted {
+        blocks: Vec::with_capacity(all.len()),
+        out_of_time: 0,
+    };
+    for block in all {
+        let inside = block.entry.first.0 >= cut.from && block.entry.last.0 < cut.to;
+        if inside && cut.since.is_some_and(|since| block.entry.max_timestamp.0 < since) {
+            wanted.out_of_time += block.entry.records;
+        } else {
+            wanted.blocks.push(block);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Whether the index alone tells that every record of the block is restored, one per offset.
+pub fn index_tells(block: &BlockRef, cut: &Cut, filtered: bool) -> bool {
+    let entry = &block.entry;
+    let dense = entry.last - entry.first + 1 == entry.records as i64;
+    dense
+        && !filtered
+        && entry.first.0 >= cut.from
+        && entry.last.0 < cut.to
+        && cut.before.is_none_or(|before| entry.max_timestamp.0 < before)
+        && cut
+            .since
+            .is_none_or(|since| entry.min_timestamp_exact && entry.min_timestamp.0 >= since)
+}
+
+/// The blocks' bytes: whole batches, checked against the index.
+pub fn read<'a>(
+    snapshot: &'a Snapshot,
+    blocks: &'a [BlockRef],
+) -> impl Stream<Item = Result<Bytes>> + 'a {
+    futures::stream::iter(blocks)
+        .map(move |block| async move { Ok(snapshot.read_block(block).await?) })
+        .buffered(READ_AHEAD)
+}
+
+/// Runs `work` away from the reactor and gives the shaper back.
+pub async fn off_reactor<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::Internal(format!("a worker ended early: {error}")))?
+}
+
+/// What planning learns about one partition.
+pub struct Prediction {
+    pub mapping: Mapping,
+    pub tally: Tally,
+}
+
+/// Goes through the partition as execution will, without building anything. Opens only blocks that the index does
+/// not decide.
+pub async fn predict(
+    snapshot: &Snapshot,
+    selector: Selector,
+    wanted: &Wanted,
+    base: Offset,
+    cancel: &CancellationToken,
+) -> Result<Prediction> {
+    let cut = selector.cut;
+    let filtered = selector.filter.is_some();
+    let mut shaper = Shaper::predicting(selector, base);
+    for block in &wanted.blocks {
+        if cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        if index_tells(block, &cut, filtered) {
+            let entry = &block.entry;
+            shaper.keep_run(
+                entry.first.0,
+                entry.records as i64,
+                entry.min_timestamp.0,
+                entry.max_timestamp.0,
+            )?;
+            continue;
+        }
+        let bytes = snapshot.read_block(block).await?;
+        shaper = off_reactor(move || {
+            shaper.block(&bytes)?;
+            Ok(shaper)
+        })
+        .await?;
+    }
+    let (_, mapping, mut tally) = shaper.finish(Offset(cut.to))?;
+    tally.dropped_by_time += wanted.out_of_time;
+    Ok(Prediction { mapping, tally })
+}
