@@ -1,0 +1,308 @@
+//! A target topic's settings: while it is restored, and for good.
+
+use super::plan::{Blocked, CreateTopic, FinishTopic};
+use crate::archive::SnapshotTopic;
+use crate::base::TimestampMs;
+use crate::base::time::{format_duration_ms, format_instant};
+use crate::engine::error::Result;
+use crate::kafka::{Client, ErrorCode, NewTopic, TopicsWanted};
+use std::collections::BTreeMap;
+
+/// Kafka's own default for `retention.ms`, seven days, where the target does not tell its own.
+const DEFAULT_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
+/// The broker's default `max.message.bytes`.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+const NEVER: &str = "9223372036854775807";
+
+/// Configs that only make sense on the cluster they were set on.
+const NEVER_COPIED: [&str; 2] = [
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+];
+
+/// The settings under which nothing expires, is compacted, recompressed or given another time.
+fn restore_settings(max_message_bytes: usize) -> BTreeMap<String, String> {
+    [
+        ("cleanup.policy", "delete"),
+        ("retention.ms", "-1"),
+        ("retention.bytes", "-1"),
+        ("compression.type", "producer"),
+        ("message.timestamp.type", "CreateTime"),
+        ("message.timestamp.before.max.ms", NEVER),
+        ("message.timestamp.after.max.ms", NEVER),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_string(), value.to_string()))
+    .chain([(
+        "max.message.bytes".to_string(),
+        max_message_bytes.to_string(),
+    )])
+    .collect()
+}
+
+/// Room for the largest archived batch: recompressed with another build of its codec it may grow a little.
+pub fn room_for(largest_batch: usize, configs: &BTreeMap<String, String>) -> usize {
+    let configured = configs
+        .get("max.message.bytes")
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(0);
+    (largest_batch + largest_batch / 8 + 1024)
+        .max(configured)
+        .max(DEFAULT_MAX_MESSAGE_BYTES)
+        .min(i32::MAX as usize)
+}
+
+/// The topic to create for `source`, before the target was asked about it.
+pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize) -> CreateTopic {
+    let mut notes = Vec::new();
+    let factor = usize::try_from(source.replication_factor).unwrap_or(1).max(1);
+    let replication_factor = factor.min(brokers.max(1));
+    if replication_factor < factor {
+        notes.push(format!(
+            "replication factor {replication_factor} instead of {factor}: the target has that many brokers"
+        ));
+    }
+    let mut configs = source.configs.clone();
+    for name in NEVER_COPIED {
+        if configs.remove(name).is_some() {
+            notes.push(format!("{name} is not copied"));
+        }
+    }
+    if configs.remove("remote.storage.enable").is_some() {
+        notes.push("remote.storage.enable is not copied: set it by hand where tiered storage is set up".into());
+    }
+    let in_sync = configs
+        .get("min.insync.replicas")
+        .and_then(|value| value.parse::<usize>().ok());
+    if in_sync.is_some_and(|needed| needed > replication_factor) {
+        configs.remove("min.insync.replicas");
+        notes.push(format!(
+            "min.insync.replicas={} is not copied: nothing could be written at replication factor {replication_factor}",
+            in_sync.unwrap_or_default()
+        ));
+    }
+    let mut restore_configs = configs.clone();
+    restore_configs.extend(restore_settings(room_for(largest, &configs)));
+    CreateTopic {
+        source_topic: source.name.clone(),
+        topic: name.to_string(),
+        // A partition's number is an i32 in the protocol.
+        partitions: source.partitions.iter().map(|p| p.partition.0 + 1).max().unwrap_or(1),
+        // At most the source's own, which is an i16.
+        replication_factor: replication_factor as i16,
+        configs,
+        restore_configs,
+        notes,
+    }
+}
+
+/// Asks the target to validate the topic, drops configs that it does not know, and says what else it refuses.
+pub async fn validate(client: &Client, create: &mut CreateTopic) -> Result<Option<Blocked>> {
+    // One unknown config is named per answer, so as many rounds as there are configs.
+    for _ in 0..=create.restore_configs.len() {
+        let answer = client.create_topics(&[create.new_topic()], true).await?;
+        let Some((_, Err(error))) = answer.into_iter().next() else {
+            return Ok(None);
+        };
+        let text = error.to_string();
+        let unknown = (error.code() == Some(ErrorCode::INVALID_CONFIG))
+            .then(|| {
+                create
+                    .restore_configs
+                    .keys()
+                    .find(|name| text.contains("nknown") && mentions(&text, name))
+                    .cloned()
+            })
+            .flatten();
+        let Some(name) = unknown else {
+            return Ok(Some(Blocked {
+                what: format!("the target refuses topic {}: {text}", create.topic),
+                hint: None,
+            }));
+        };
+        create.restore_configs.remove(&name);
+        if create.configs.remove(&name).is_some() {
+            create.notes.push(format!("{name} is not copied: the target does not know it"));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether `text` holds `name` as a whole word of a config's letters.
+fn mentions(text: &str, name: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.' && c != '-')
+        .any(|word| word.trim_end_matches('.') == name)
+}
+
+impl CreateTopic {
+    pub fn new_topic(&self) -> NewTopic {
+        NewTopic {
+            name: self.topic.clone(),
+            partitions: self.partitions,
+            replication_factor: self.replication_factor,
+            configs: self.restore_configs.clone(),
+        }
+    }
+}
+
+/// How to put the real configs in force.
+pub fn finish(
+    create: &CreateTopic,
+    oldest: Option<TimestampMs>,
+    default_retention_ms: Option<i64>,
+    now: TimestampMs,
+) -> FinishTopic {
+    let mut set = BTreeMap::new();
+    let mut delete = Vec::new();
+    for (name, value) in &create.restore_configs {
+        match create.configs.get(name) {
+            Some(real) if real == value => {}
+            Some(real) => {
+                set.insert(name.clone(), real.clone());
+            }
+            None => delete.push(name.clone()),
+        }
+    }
+    FinishTopic {
+        topic: create.topic.clone(),
+        set,
+        delete,
+        would_delete: would_delete(&create.configs, oldest, default_retention_ms, now),
+    }
+}
+
+fn would_delete(
+    configs: &BTreeMap<String, String>,
+    oldest: Option<TimestampMs>,
+    default_retention_ms: Option<i64>,
+    now: TimestampMs,
+) -> Option<String> {
+    let policy = configs.get("cleanup.policy").map_or("delete", String::as_str);
+    if !policy.contains("delete") {
+        return None;
+    }
+    let retention: i64 = match configs.get("retention.ms") {
+        Some(value) => value.parse().ok()?,
+        None => default_retention_ms.unwrap_or(DEFAULT_RETENTION_MS),
+    };
+    let oldest = oldest?;
+    if retention < 0 || oldest.0 < 0 || oldest.0 >= now.0 - retention {
+        return None;
+    }
+    Some(format!(
+        "its retention of {} then removes records older than {}; the oldest is from {}",
+        format_duration_ms(retention),
+        format_instant(TimestampMs(now.0 - retention)),
+        format_instant(oldest)
+    ))
+}
+
+/// The target's own default for `retention.ms`, read off any of its topics; `None` if it has none to ask.
+pub async fn default_retention_ms(client: &Client) -> Result<Option<i64>> {
+    let topics = client.topics(TopicsWanted::All).await?;
+    let Some(topic) = topics.first() else {
+        return Ok(None);
+    };
+    let mut configs = client.topic_configs(std::slice::from_ref(&topic.name)).await?;
+    let Some(Ok(entries)) = configs.remove(&topic.name) else {
+        return Ok(None);
+    };
+    Ok(entries
+        .iter()
+        .find(|entry| entry.name == "retention.ms" && !entry.is_override())
+        .and_then(|entry| entry.value.as_deref()?.parse().ok()))
+}
+
+/// What of an existing topic's settings would spoil a restore into it.
+pub fn unfit(
+    topic: &str,
+    settings: &BTreeMap<String, String>,
+    largest_batch: usize,
+) -> (Vec<Blocked>, Vec<String>) {
+    let mut blocked = Vec::new();
+    let mut notes = Vec::new();
+    let get = |name: &str| settings.get(name).map(String::as_str);
+    if get("message.timestamp.type") == Some("LogAppendTime") {
+        blocked.push(Blocked {
+            what: format!("{topic} has message.timestamp.type=LogAppendTime: every record would get the time of the restore"),
+            hint: Some(format!("set it to CreateTime on {topic}, or restore under another name with .remap(…)")),
+        });
+    }
+    let limit = get("max.message.bytes").and_then(|value| value.parse::<usize>().ok());
+    if let Some(limit) = limit.filter(|limit| *limit < largest_batch) {
+        blocked.push(Blocked {
+            what: format!("{topic} takes batches up to {limit} bytes; the largest in the archive has {largest_batch}"),
+            hint: Some(format!("raise max.message.bytes of {topic} to {}", room_for(largest_batch, &BTreeMap::new()))),
+        });
+    }
+    if get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        notes.push("it is compacted while records are written: verification may find fewer".into());
+    }
+    if get("compression.type").is_some_and(|codec| codec != "producer") {
+        notes.push("its compression.type re-encodes every batch".into());
+    }
+    (blocked, notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: TimestampMs = TimestampMs(1_795_255_200_000);
+
+    fn create(configs: &[(&str, &str)]) -> CreateTopic {
+        let configs: BTreeMap<String, String> = configs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let mut restore_configs = configs.clone();
+        restore_configs.extend(restore_settings(2_000_000));
+        CreateTopic {
+            source_topic: "orders".into(),
+            topic: "orders".into(),
+            partitions: 3,
+            replication_factor: 1,
+            configs,
+            restore_configs,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn finishing_sets_what_the_source_had_and_deletes_what_only_the_restore_needed() {
+        let create = create(&[("retention.ms", "3600000"), ("segment.ms", "60000"), ("cleanup.policy", "delete")]);
+        let finish = finish(&create, None, None, NOW);
+        assert_eq!(
+            finish.set,
+            BTreeMap::from([("retention.ms".to_string(), "3600000".to_string())])
+        );
+        assert_eq!(
+            finish.delete,
+            [
+                "compression.type",
+                "max.message.bytes",
+                "message.timestamp.after.max.ms",
+                "message.timestamp.before.max.ms",
+                "message.timestamp.type",
+                "retention.bytes"
+            ]
+        );
+    }
+
+    #[test]
+    fn old_records_under_a_short_retention_are_announced() {
+        let month_old = Some(TimestampMs(NOW.0 - 30 * 86_400_000));
+        let text = finish(&create(&[]), month_old, None, NOW).would_delete.unwrap();
+        assert!(text.contains("7 d 0 h") && text.contains("2026-10-22"), "{text}");
+        assert_eq!(finish(&create(&[("retention.ms", "-1")]), month_old, None, NOW).would_delete, None);
+        assert_eq!(finish(&create(&[("cleanup.policy", "compact")]), month_old, None, NOW).would_delete, None);
+        assert_eq!(finish(&create(&[]), Some(NOW), None, NOW).would_delete, None);
+    }
+
+    #[test]
+    fn a_config_is_recognised_in_the_brokers_words_only_as_a_whole() {
+        let text = "Unknown topic config name: local.retention.ms.";
+        assert!(mentions(text, "local.retention.ms"));
+        assert!(!mentions(text, "retention.ms"));
+    }
+}

@@ -1,0 +1,185 @@
+//! Reading a restore back: every record in the target against every selected record in the archive.
+//!
+//! The two sides share neither the batches nor the mapping that the writer made: the expected side goes through the
+//! archive's records, the actual side consumes the target. Both are reduced to a digest per [`CHUNK`] records over
+//! timestamp, key, value and headers in order, so that a difference is found together with its place.
+
+mod expected;
+mod target;
+
+use crate::archive::Snapshot;
+use crate::base::text::grouped;
+use crate::base::{CancellationToken, Digest, Offset, PartitionId, ProgressHandle};
+use crate::engine::error::{Error, Result};
+use crate::engine::restore::WriteTopic;
+use crate::kafka::Client;
+use crate::record::{ContentDigest, Record};
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+
+/// Records per digest.
+const CHUNK: u64 = 1024;
+const PARTITIONS_AT_ONCE: usize = 4;
+
+/// What one topic's verification found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub topic: String,
+    pub partitions: Vec<PartitionReport>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PartitionReport {
+    pub partition: PartitionId,
+    /// Records that the archive and the selection say must be there.
+    pub expected: u64,
+    /// Records read back.
+    pub read: u64,
+    /// The target offsets they stand at: first, and the one after the last.
+    pub first: Offset,
+    pub end: Offset,
+    /// Over all expected records.
+    pub digest: Digest,
+    pub difference: Option<Difference>,
+}
+
+/// The first thing that is not as it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Difference {
+    /// Fewer or more records than expected.
+    Count { expected: u64, read: u64 },
+    /// The records do not stand at consecutive offsets from where they were written.
+    Offset { expected: Offset, read: Offset },
+    /// Some record in these target offsets (end exclusive) has another key, value, header or timestamp.
+    Content { from: Offset, to: Offset },
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count { expected, read } => {
+                write!(f, "{} records instead of {}", grouped(*read), grouped(*expected))
+            }
+            Self::Offset { expected, read } => {
+                write!(f, "a record at offset {read} where {expected} was due")
+            }
+            Self::Content { from, to } => write!(
+                f,
+                "a record in offsets {from} to {} has another key, value, header or timestamp",
+                to.0 - 1
+            ),
+        }
+    }
+}
+
+impl Report {
+    pub fn records(&self) -> u64 {
+        self.partitions.iter().map(|partition| partition.read).sum()
+    }
+
+    pub fn differences(&self) -> impl Iterator<Item = (PartitionId, &Difference)> {
+        self.partitions
+            .iter()
+            .filter_map(|partition| Some((partition.partition, partition.difference.as_ref()?)))
+    }
+}
+
+/// Digests over runs of [`CHUNK`] records.
+#[derive(Default)]
+struct Chunks {
+    done: Vec<Digest>,
+    current: ContentDigest,
+    records: u64,
+}
+
+impl Chunks {
+    fn add(&mut self, record: &Record<'_>) {
+        self.current.update(record);
+        self.records += 1;
+        if self.current.records() == CHUNK {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        self.done.push(std::mem::take(&mut self.current).finish());
+    }
+
+    fn finish(mut self) -> (u64, Vec<Digest>) {
+        if self.current.records() > 0 {
+            self.close();
+        }
+        (self.records, self.done)
+    }
+}
+
+/// Reads back everything that `write` wrote. A difference is in the report, not an error.
+pub async fn verify_topic(
+    write: &WriteTopic,
+    snapshot: &Snapshot,
+    client: &Client,
+    progress: &ProgressHandle,
+    cancel: &CancellationToken,
+) -> Result<Report> {
+    progress.total(write.records().bound(), write.bytes());
+    let partitions = futures::stream::iter(&write.partitions)
+        .map(|partition| async move {
+            let expected = expected::digests(write, partition, snapshot, cancel).await?;
+            let read = target::digests(
+                &write.topic,
+                partition.target,
+                partition.base,
+                expected.0,
+                client,
+                progress,
+                cancel,
+            )
+            .await?;
+            Ok::<_, Error>(compare(partition.target, partition.base, expected, read))
+        })
+        .buffered(PARTITIONS_AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(Report {
+        topic: write.topic.clone(),
+        partitions,
+    })
+}
+
+fn compare(
+    partition: PartitionId,
+    base: Offset,
+    (expected, wanted): (u64, Vec<Digest>),
+    read: target::Read,
+) -> PartitionReport {
+    let mut whole = blake3::Hasher::new();
+    for digest in &wanted {
+        whole.update(&digest.0);
+    }
+    let (count, found) = read.chunks.finish();
+    let content = wanted
+        .iter()
+        .zip(&found)
+        .position(|(wanted, found)| wanted != found)
+        .map(|chunk| {
+            let from = base + (chunk as u64 * CHUNK) as i64;
+            Difference::Content {
+                from,
+                to: Offset((from.0 + CHUNK as i64).min(base.0 + expected.min(count) as i64)),
+            }
+        });
+    let counted = (count != expected).then_some(Difference::Count {
+        expected,
+        read: count,
+    });
+    PartitionReport {
+        partition,
+        expected,
+        read: count,
+        first: base,
+        end: base + count as i64,
+        digest: Digest(*whole.finalize().as_bytes()),
+        difference: read.misplaced.or(counted).or(content),
+    }
+}
