@@ -83,8 +83,8 @@ impl fmt::Display for Codec {
 /// How much memory opening one batch may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one batch's records once decompressed. Kafka's own largest batch is bounded by the broker's
-    /// `message.max.bytes` before compression of nothing, so this only stops decompression bombs.
+    /// Bytes of one batch's records once decompressed. Brokers bound the compressed size only, so this is what
+    /// stops a decompression bomb.
     pub max_decompressed: usize,
 }
 
