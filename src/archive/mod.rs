@@ -6,12 +6,29 @@
 //! an object's bytes are, reading it gives the right records or a named error, never a panic and never an
 //! allocation beyond its own size or a fixed bound.
 
+mod block;
 mod error;
 mod manifest;
+mod merge;
+mod open;
+mod run_writer;
 mod sealed;
+mod segment;
+mod segment_writer;
+mod snapshot;
 
+pub use block::{BlockCompression, BlockError, compress_block, decode_block};
 pub use error::{Damage, DamageKind, Error, Held, Result};
 pub use manifest::{
     ArchiveHead, FORMAT_VERSION, Gap, GapKind, Generation, GroupEntry, GroupOffset, Groups,
     GroupsRef, PartitionEntry, SegmentRef, TopicEntry,
 };
+pub use open::{Archive, parse_generation, parse_head};
+pub use run_writer::{CHECKPOINT_EVERY, Committed, NewGeneration, RunOptions, RunWriter};
+pub use sealed::SealError;
+pub use segment::{
+    BlockCodec, BlockEntry, FormatError, SegmentIndex, Stream, Trailer, decode_header,
+    decode_index, decode_segment, decode_trailer,
+};
+pub use segment_writer::{BLOCK_TARGET, PackWriter, SegmentWriter};
+pub use snapshot::{BlockRef, Snapshot, SnapshotPartition, SnapshotTopic, parse_groups};

@@ -2,7 +2,9 @@
 
 use super::codec::{Codec, Limits, decompress};
 use super::error::{Error, Result};
-use super::header::{ATTRIBUTES_AT, BatchHeader, HEADER_LEN, LOG_OVERHEAD, MAGIC_AT};
+use super::header::{
+    ATTRIBUTES_AT, BatchHeader, HEADER_LEN, LOG_OVERHEAD, MAGIC_AT, TimestampType,
+};
 use super::records::Records;
 use super::varint::Cursor;
 
@@ -85,6 +87,40 @@ impl<'a> Batch<'a> {
                 other => ControlType::Other(other),
             },
         ))
+    }
+
+    /// The lowest timestamp of the records, if it can be told without decompressing; `None` also for an empty batch.
+    ///
+    /// The header has only the first and the highest: later records may be older. Nothing but lengths and timestamps
+    /// is looked at, so that a backup can afford it for every uncompressed batch.
+    pub fn lowest_timestamp(&self) -> Result<Option<i64>> {
+        let header = &self.header;
+        if header.record_count == 0 {
+            return Ok(None);
+        }
+        if header.attributes.timestamp_type() == TimestampType::LogAppendTime
+            || header.record_count == 1
+        {
+            return Ok(Some(header.max_timestamp));
+        }
+        if header.attributes.codec()? != Codec::None {
+            return Ok(None);
+        }
+        let mut cursor = Cursor::new(self.payload());
+        let mut lowest = i64::MAX;
+        for _ in 0..header.record_count {
+            let length = cursor.varint("record length")?;
+            let length = usize::try_from(length).map_err(|_| Error::BadLength {
+                what: "record",
+                at: HEADER_LEN + cursor.at(),
+                length: i64::from(length),
+            })?;
+            let mut record = Cursor::new(cursor.take("record", length)?);
+            record.i8("record attributes")?;
+            let delta = record.varlong("timestamp delta")?;
+            lowest = lowest.min(header.base_timestamp.saturating_add(delta));
+        }
+        Ok(Some(lowest))
     }
 
     /// The records, decompressed into `scratch` if need be (its old content is dropped, its capacity used again).

@@ -1,0 +1,660 @@
+//! [`Snapshot`]: everything that an archive holds at one generation, and the way to its records.
+//!
+//! Trust comes down a chain: the generation's hash, the index's hash in it, each block's CRC32C in the index. So a
+//! ranged read of one block is as safe as reading the whole segment.
+
+use super::block::{BlockError, decode_block};
+use super::manifest::{Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry};
+use super::merge::Merged;
+use super::sealed;
+use super::segment::{
+    BlockCodec, BlockEntry, FormatError, HEADER_LEN, SegmentIndex, Stream, TRAILER_LEN, Trailer,
+    decode_index, decode_trailer,
+};
+use super::{Archive, Damage, DamageKind, Error, Held, Result};
+use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
+use crate::store::{self, Store};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Indexes that are kept; beyond that all are dropped and read again when wanted.
+const CACHED_INDEXES: usize = 4096;
+
+/// An archive at one generation. Clones share it and its cache of indexes.
+#[derive(Clone)]
+pub struct Snapshot {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    archive: Archive,
+    generation: Generation,
+    digest: Digest,
+    merged: Merged,
+    topics: Vec<SnapshotTopic>,
+    /// Names of current topics to their place in `topics`.
+    by_name: BTreeMap<String, usize>,
+    indexes: Mutex<HashMap<String, Arc<SegmentIndex>>>,
+}
+
+/// A topic as it was at the source at this generation.
+#[derive(Clone, Debug)]
+pub struct SnapshotTopic {
+    pub name: String,
+    pub id: TopicId,
+    pub incarnation: u32,
+    pub internal: bool,
+    /// Whether this is the topic of its name: the newest incarnation, and not removed at the source.
+    pub current: bool,
+    /// The newest generation whose run saw it.
+    pub seen: u64,
+    pub replication_factor: i16,
+    pub configs: BTreeMap<String, String>,
+    /// Sorted by id.
+    pub partitions: Vec<SnapshotPartition>,
+}
+
+/// A partition with everything that is archived of it: `[from, to)`.
+#[derive(Clone, Debug)]
+pub struct SnapshotPartition {
+    pub partition: PartitionId,
+    /// The source's log start offset at this generation; the archive may hold older records.
+    pub log_start: Offset,
+    pub from: Offset,
+    pub to: Offset,
+    pub high_watermark: Offset,
+    pub last_leader_epoch: i32,
+    pub records: u64,
+    /// Bytes of record batches.
+    pub bytes: u64,
+    pub segments: Vec<Arc<SegmentRef>>,
+    pub gaps: Vec<Gap>,
+    pub min_timestamp: Option<TimestampMs>,
+    pub max_timestamp: Option<TimestampMs>,
+    /// The largest batch in bytes; 0 if there is none.
+    pub largest_batch: u32,
+}
+
+impl SnapshotTopic {
+    pub fn partition(&self, partition: PartitionId) -> Option<&SnapshotPartition> {
+        self.partitions
+            .binary_search_by_key(&partition, |entry| entry.partition)
+            .ok()
+            .map(|position| &self.partitions[position])
+    }
+
+    pub fn records(&self) -> u64 {
+        self.partitions.iter().map(|p| p.records).sum()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.partitions.iter().map(|p| p.bytes).sum()
+    }
+}
+
+/// One block and how to read it.
+#[derive(Clone, Debug)]
+pub struct BlockRef {
+    pub topic: String,
+    pub partition: PartitionId,
+    pub segment: Arc<SegmentRef>,
+    pub entry: BlockEntry,
+}
+
+impl BlockRef {
+    pub fn first(&self) -> Offset {
+        self.entry.first
+    }
+
+    pub fn last(&self) -> Offset {
+        self.entry.last
+    }
+
+    pub fn records(&self) -> u64 {
+        self.entry.records
+    }
+
+    fn damage(&self, kind: DamageKind) -> Damage {
+        Damage::new(&self.segment.path, kind).holding(Held {
+            topic: self.topic.clone(),
+            partition: self.partition,
+            first: self.entry.first,
+            last: self.entry.last,
+        })
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Snapshot({} generation {})", self.url(), self.number())
+    }
+}
+
+impl Snapshot {
+    pub(super) fn new(
+        archive: Archive,
+        generation: Generation,
+        digest: Digest,
+        merged: Merged,
+    ) -> Self {
+        let entries = merged.clone().into_topics();
+        // Sorted by name, then incarnation: the last of a name is the newest.
+        let mut by_name = BTreeMap::new();
+        for (position, entry) in entries.iter().enumerate() {
+            if entry.removed {
+                by_name.remove(&entry.name);
+            } else {
+                by_name.insert(entry.name.clone(), position);
+            }
+        }
+        let topics = entries
+            .into_iter()
+            .enumerate()
+            .map(|(position, entry)| {
+                let current = by_name.get(&entry.name) == Some(&position);
+                snapshot_topic(entry, current)
+            })
+            .collect();
+        Self {
+            inner: Arc::new(Inner {
+                archive,
+                generation,
+                digest,
+                merged,
+                topics,
+                by_name,
+                indexes: Mutex::default(),
+            }),
+        }
+    }
+
+    pub fn archive(&self) -> &Archive {
+        &self.inner.archive
+    }
+
+    pub fn url(&self) -> String {
+        self.inner.archive.url()
+    }
+
+    pub fn archive_id(&self) -> uuid::Uuid {
+        self.inner.archive.archive_id()
+    }
+
+    pub fn source_cluster_id(&self) -> &str {
+        &self.inner.generation.source_cluster_id
+    }
+
+    pub fn number(&self) -> u64 {
+        self.inner.generation.number
+    }
+
+    /// The hash of the generation object, which stands for everything in it and before it.
+    pub fn digest(&self) -> Digest {
+        self.inner.digest
+    }
+
+    /// The generation's own manifest: what its run added (all, if it is a checkpoint).
+    pub fn manifest(&self) -> &Generation {
+        &self.inner.generation
+    }
+
+    /// When the source's ends were read: the age of a backup counts from here.
+    pub fn consistency_point(&self) -> TimestampMs {
+        self.inner.generation.consistency_point
+    }
+
+    /// Whether its run says that it is not all that was asked for.
+    pub fn is_partial(&self) -> bool {
+        self.inner.generation.partial
+    }
+
+    pub(super) fn merged(&self) -> &Merged {
+        &self.inner.merged
+    }
+
+    /// The topics of this recovery point, sorted by name; without removed ones and earlier incarnations.
+    pub fn topics(&self) -> impl Iterator<Item = &SnapshotTopic> {
+        self.inner.topics.iter().filter(|topic| topic.current)
+    }
+
+    /// Every topic and incarnation that the archive holds.
+    pub fn all_topics(&self) -> &[SnapshotTopic] {
+        &self.inner.topics
+    }
+
+    /// A current topic by name.
+    pub fn topic(&self, name: &str) -> Option<&SnapshotTopic> {
+        self.inner
+            .by_name
+            .get(name)
+            .map(|position| &self.inner.topics[*position])
+    }
+
+    fn partition(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<(&SnapshotTopic, &SnapshotPartition)> {
+        self.topic(topic)
+            .and_then(|found| Some((found, found.partition(partition)?)))
+            .ok_or_else(|| Error::NotInSnapshot {
+                topic: topic.to_string(),
+                partition,
+                generation: self.number(),
+            })
+    }
+
+    /// The committed offsets of every group; empty if the generation's run did not look at groups.
+    pub async fn groups(&self) -> Result<Groups> {
+        read_groups(&self.inner.archive, &self.inner.generation).await
+    }
+
+    /// The blocks that hold offsets of `range`, in order. Reads the indexes of the segments concerned.
+    pub async fn blocks(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        range: Range<Offset>,
+    ) -> Result<Vec<BlockRef>> {
+        let (found, entry) = self.partition(topic, partition)?;
+        let stream = Stream {
+            topic: topic.to_string(),
+            topic_id: found.id,
+            partition,
+        };
+        let mut blocks = Vec::new();
+        for segment in &entry.segments {
+            if segment.last < range.start || segment.first >= range.end {
+                continue;
+            }
+            let index = self.index(segment, &stream).await?;
+            blocks.extend(
+                of_stream(&index, &stream)
+                    .filter(|block| block.last >= range.start && block.first < range.end)
+                    .map(|block| BlockRef {
+                        topic: topic.to_string(),
+                        partition,
+                        segment: segment.clone(),
+                        entry: *block,
+                    }),
+            );
+        }
+        Ok(blocks)
+    }
+
+    /// The block with the first record at or after `offset`; `None` past the last.
+    pub async fn block_at_offset(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        offset: Offset,
+    ) -> Result<Option<BlockRef>> {
+        let (_, entry) = self.partition(topic, partition)?;
+        let Some(segment) = entry.segments.iter().find(|s| s.last >= offset) else {
+            return Ok(None);
+        };
+        let end = segment.last + 1;
+        let blocks = self
+            .blocks(topic, partition, offset.max(segment.first)..end)
+            .await?;
+        Ok(blocks.into_iter().next())
+    }
+
+    /// The first block, in offset order, that may hold a record at or after `timestamp`; `None` if all are older.
+    pub async fn block_at_time(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        timestamp: TimestampMs,
+    ) -> Result<Option<BlockRef>> {
+        let (_, entry) = self.partition(topic, partition)?;
+        let segments = entry.segments.iter();
+        for segment in segments.filter(|s| s.max_timestamp >= timestamp) {
+            let blocks = self
+                .blocks(topic, partition, segment.first..segment.last + 1)
+                .await?;
+            let found = blocks
+                .into_iter()
+                .find(|block| block.entry.max_timestamp >= timestamp);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A block's batches, as they were on the source's wire, one after the other. The first may begin before and the
+    /// last end after the block's offsets: such records are no part of the archive.
+    pub async fn read_block(&self, block: &BlockRef) -> Result<Bytes> {
+        let entry = block.entry;
+        let end = entry.position + u64::from(entry.stored_len);
+        let store = self.inner.archive.store();
+        let stored = match store
+            .get_range(&block.segment.path, entry.position..end)
+            .await
+        {
+            Ok(stored) => stored,
+            Err(error) => {
+                return Err(match lost(&error, &block.segment) {
+                    Some(kind) => block.damage(kind).into(),
+                    None => error.into(),
+                });
+            }
+        };
+        if entry.codec == BlockCodec::None {
+            super::block::check_stored(&entry, &stored)
+                .map_err(|error| block.damage(block_damage(error, &entry)))?;
+            return Ok(stored);
+        }
+        let raw = tokio::task::spawn_blocking(move || {
+            let mut raw = Vec::new();
+            decode_block(&entry, &stored, &mut raw).map(|()| raw)
+        })
+        .await
+        .map_err(|error| Error::Task {
+            op: "reading a block",
+            why: error.to_string(),
+        })?
+        .map_err(|error| block.damage(block_damage(error, &entry)))?;
+        Ok(Bytes::from(raw))
+    }
+
+    async fn index(&self, segment: &Arc<SegmentRef>, stream: &Stream) -> Result<Arc<SegmentIndex>> {
+        let cached = self.cache(|cache| cache.get(&segment.path).cloned());
+        let index = match cached {
+            Some(index) => index,
+            None => {
+                let read = read_index(self.inner.archive.store(), segment).await;
+                let index = Arc::new(read.map_err(|error| holding(error, segment, stream))?);
+                self.cache(|cache| {
+                    if cache.len() >= CACHED_INDEXES {
+                        cache.clear();
+                    }
+                    cache.insert(segment.path.clone(), index.clone());
+                });
+                index
+            }
+        };
+        // In a pack each partition's reference is checked on its own.
+        check_agreement(&index, segment, stream)
+            .map_err(|kind| holding(Damage::new(&segment.path, kind).into(), segment, stream))?;
+        Ok(index)
+    }
+
+    fn cache<T>(&self, work: impl FnOnce(&mut HashMap<String, Arc<SegmentIndex>>) -> T) -> T {
+        // A panic elsewhere cannot leave the map half changed: entries are whole values.
+        let mut cache = self
+            .inner
+            .indexes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        work(&mut cache)
+    }
+}
+
+fn snapshot_topic(entry: TopicEntry, current: bool) -> SnapshotTopic {
+    SnapshotTopic {
+        current,
+        name: entry.name,
+        id: entry.id,
+        incarnation: entry.incarnation,
+        internal: entry.internal,
+        seen: entry.seen,
+        replication_factor: entry.replication_factor,
+        configs: entry.configs,
+        partitions: entry
+            .partitions
+            .into_iter()
+            .map(snapshot_partition)
+            .collect(),
+    }
+}
+
+fn snapshot_partition(entry: PartitionEntry) -> SnapshotPartition {
+    SnapshotPartition {
+        partition: entry.partition,
+        log_start: entry.log_start,
+        from: entry.from,
+        to: entry.to,
+        high_watermark: entry.high_watermark,
+        last_leader_epoch: entry.last_leader_epoch,
+        records: entry.records,
+        bytes: entry.segments.iter().map(|s| s.raw_bytes).sum(),
+        min_timestamp: entry.segments.iter().map(|s| s.min_timestamp).min(),
+        max_timestamp: entry.segments.iter().map(|s| s.max_timestamp).max(),
+        largest_batch: entry
+            .segments
+            .iter()
+            .map(|s| s.largest_batch)
+            .max()
+            .unwrap_or(0),
+        segments: entry.segments.into_iter().map(Arc::new).collect(),
+        gaps: entry.gaps,
+    }
+}
+
+/// A stream's blocks in an index.
+pub(super) fn of_stream<'a>(
+    index: &'a SegmentIndex,
+    stream: &Stream,
+) -> impl Iterator<Item = &'a BlockEntry> + use<'a> {
+    let number = index.streams.iter().position(|known| known == stream);
+    index
+        .blocks
+        .iter()
+        .filter(move |block| number == Some(block.stream as usize))
+}
+
+/// Whether an index says of a stream what the generation says.
+pub(super) fn check_agreement(
+    index: &SegmentIndex,
+    segment: &SegmentRef,
+    stream: &Stream,
+) -> Result<(), DamageKind> {
+    let mut found: Option<(Offset, Offset)> = None;
+    let (mut records, mut blocks, mut raw_bytes) = (0_u64, 0_u32, 0_u64);
+    for block in of_stream(index, stream) {
+        found = Some((found.map_or(block.first, |(first, _)| first), block.last));
+        records = records.saturating_add(block.records);
+        raw_bytes += u64::from(block.raw_len);
+        blocks += 1;
+    }
+    let Some((first, last)) = found else {
+        return Err(DamageKind::Swapped(format!(
+            "it holds nothing of {}-{} ({})",
+            stream.topic, stream.partition, stream.topic_id
+        )));
+    };
+    let here = (first, last, records, blocks, raw_bytes);
+    let listed = (
+        segment.first,
+        segment.last,
+        segment.records,
+        segment.blocks,
+        segment.raw_bytes,
+    );
+    if here == listed {
+        return Ok(());
+    }
+    Err(DamageKind::Disagrees(format!(
+        "it holds {records} records in {blocks} blocks, offsets {first} to {last}, not {} in {}, {} to {}",
+        segment.records, segment.blocks, segment.first, segment.last
+    )))
+}
+
+/// Reads and checks a segment's index: usually one ranged read, two if the index is large.
+pub(super) async fn read_index(store: &Store, segment: &SegmentRef) -> Result<SegmentIndex> {
+    let result = read_index_bytes(store, segment).await;
+    let (trailer, bytes) = match result {
+        Ok(found) => found,
+        Err(error) => {
+            let Error::Damaged(damage) = error else {
+                return Err(error);
+            };
+            // A cut or grown object is better named by its size than by where its trailer should be.
+            return Err(match store.size(&segment.path).await {
+                Ok(size) if size != segment.size => size_damage(segment, size).into(),
+                _ => Error::Damaged(damage),
+            });
+        }
+    };
+    let found = Digest::of(&bytes);
+    if found != segment.index_digest {
+        return Err(Damage::new(
+            &segment.path,
+            DamageKind::Swapped(format!(
+                "the hash of its index is {}, not {}",
+                found.short(),
+                segment.index_digest.short()
+            )),
+        )
+        .into());
+    }
+    decode_index(&bytes, trailer.index_position).map_err(|error| unreadable(segment, error))
+}
+
+async fn read_index_bytes(store: &Store, segment: &SegmentRef) -> Result<(Trailer, Bytes)> {
+    let size = segment.size;
+    if size < (HEADER_LEN + TRAILER_LEN) as u64 {
+        return Err(unreadable(
+            segment,
+            FormatError::Broken("the generation lists it with an impossible size".into()),
+        ));
+    }
+    // The index of a segment with this many blocks; a pack's is longer and takes a second read.
+    let guess = (TRAILER_LEN as u64 + 1024 + u64::from(segment.blocks) * 80).min(4 << 20);
+    let start = size.saturating_sub(guess);
+    let tail = read_range(store, segment, start..size).await?;
+    let trailer = decode_trailer(&tail[tail.len() - TRAILER_LEN..], size)
+        .map_err(|error| unreadable(segment, error))?;
+    let index_end = trailer.index_position + u64::from(trailer.index_len);
+    let bytes = if trailer.index_position >= start {
+        let at = (trailer.index_position - start) as usize;
+        tail.slice(at..at + trailer.index_len as usize)
+    } else {
+        read_range(store, segment, trailer.index_position..index_end).await?
+    };
+    if crc32c::crc32c(&bytes) != trailer.index_crc {
+        return Err(unreadable(
+            segment,
+            FormatError::Broken("its index fails its CRC32C".into()),
+        ));
+    }
+    Ok((trailer, bytes))
+}
+
+async fn read_range(store: &Store, segment: &SegmentRef, range: Range<u64>) -> Result<Bytes> {
+    store
+        .get_range(&segment.path, range)
+        .await
+        .map_err(|error| match lost(&error, segment) {
+            Some(kind) => Damage::new(&segment.path, kind).into(),
+            None => error.into(),
+        })
+}
+
+/// The damage behind a store's error, if it is one: the object is gone or shorter than listed.
+pub(super) fn lost(error: &store::Error, segment: &SegmentRef) -> Option<DamageKind> {
+    match error {
+        store::Error::NotFound { .. } => Some(DamageKind::Missing),
+        store::Error::Range { size, .. } => Some(DamageKind::Size {
+            expected: segment.size,
+            found: *size,
+        }),
+        store::Error::BadPath { why, .. } => Some(DamageKind::Format(format!(
+            "it is no path of an object: {why}"
+        ))),
+        _ => None,
+    }
+}
+
+pub(super) fn size_damage(segment: &SegmentRef, found: u64) -> Damage {
+    Damage::new(
+        &segment.path,
+        DamageKind::Size {
+            expected: segment.size,
+            found,
+        },
+    )
+}
+
+pub(super) fn unreadable(segment: &SegmentRef, error: FormatError) -> Error {
+    match error {
+        FormatError::NewerVersion(version) => Error::NewerFormat {
+            object: segment.path.clone(),
+            found: u32::from(version),
+            supported: 1,
+        },
+        FormatError::Encrypted(scheme) => Error::Encrypted {
+            object: segment.path.clone(),
+            scheme,
+        },
+        FormatError::Broken(why) => Damage::new(&segment.path, DamageKind::Format(why)).into(),
+    }
+}
+
+pub(super) fn block_damage(error: BlockError, entry: &BlockEntry) -> DamageKind {
+    match error {
+        BlockError::Checksum => DamageKind::BlockChecksum {
+            position: entry.position,
+        },
+        BlockError::Format(error) => DamageKind::Format(error.to_string()),
+    }
+}
+
+/// Adds what the segment held to its damage.
+pub(super) fn holding(error: Error, segment: &SegmentRef, stream: &Stream) -> Error {
+    match error {
+        Error::Damaged(damage) => damage
+            .holding(Held {
+                topic: stream.topic.clone(),
+                partition: stream.partition,
+                first: segment.first,
+                last: segment.last,
+            })
+            .into(),
+        error => error,
+    }
+}
+
+/// Reads a generation's groups object and checks it against the generation.
+pub(super) async fn read_groups(archive: &Archive, generation: &Generation) -> Result<Groups> {
+    let Some(reference) = &generation.groups else {
+        return Ok(Groups::default());
+    };
+    let damaged = |kind: DamageKind| {
+        let mut damage = Damage::new(&reference.path, kind);
+        damage.restorable = format!(
+            "all records of generation {}, but not its groups' offsets",
+            generation.number
+        );
+        Error::from(damage)
+    };
+    let bytes = match archive.store().get(&reference.path).await {
+        Ok(bytes) => bytes,
+        Err(store::Error::NotFound { .. }) => return Err(damaged(DamageKind::Missing)),
+        Err(store::Error::BadPath { why, .. }) => return Err(damaged(DamageKind::Format(why))),
+        Err(error) => return Err(error.into()),
+    };
+    if bytes.len() as u64 != reference.size {
+        return Err(damaged(DamageKind::Size {
+            expected: reference.size,
+            found: bytes.len() as u64,
+        }));
+    }
+    let found = Digest::of(&bytes);
+    if found != reference.digest {
+        return Err(damaged(DamageKind::Hash {
+            expected: reference.digest.hex(),
+            found: found.hex(),
+        }));
+    }
+    parse_groups(&bytes).map_err(|error| damaged(DamageKind::Format(error.to_string())))
+}
+
+/// Parses a groups object. Takes any bytes.
+pub fn parse_groups(bytes: &[u8]) -> Result<Groups, sealed::SealError> {
+    sealed::open(bytes)
+}
