@@ -103,6 +103,32 @@ impl Merged {
         Ok(())
     }
 
+    /// Whether a checkpoint keeps everything that `before` held.
+    pub(super) fn continues(&self, before: &Merged) -> Result<(), Mismatch> {
+        for (key, old) in &before.topics {
+            for (id, old_partition) in &old.partitions {
+                let new = self
+                    .topics
+                    .get(key)
+                    .and_then(|topic| topic.partitions.get(id));
+                let kept = new.is_some_and(|new| {
+                    new.replaces
+                        || (new.from == old_partition.from
+                            && new.to >= old_partition.to
+                            && new.segments.starts_with(&old_partition.segments))
+                });
+                if !kept {
+                    return Err(Mismatch {
+                        topic: key.0.clone(),
+                        partition: *id,
+                        why: "the checkpoint does not hold what was archived before it".into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The number that a topic's next entry gets: its own if the id is known, else the one after the last.
     pub(super) fn incarnation(&self, name: &str, id: TopicId) -> u32 {
         let mut highest = 0;
@@ -136,6 +162,8 @@ impl Merged {
 }
 
 fn extend(before: &mut PartitionEntry, new: &PartitionEntry) {
+    // Only an entry that was not continued since still counts as a replacement.
+    before.replaces = false;
     before.log_start = new.log_start;
     before.to = new.to;
     before.high_watermark = new.high_watermark;

@@ -16,6 +16,7 @@ mod sealed;
 mod segment;
 mod segment_writer;
 mod snapshot;
+mod verify;
 
 pub use block::{BlockCompression, BlockError, compress_block, decode_block};
 pub use error::{Damage, DamageKind, Error, Held, Result};
@@ -32,3 +33,4 @@ pub use segment::{
 };
 pub use segment_writer::{BLOCK_TARGET, PackWriter, SegmentWriter};
 pub use snapshot::{BlockRef, Snapshot, SnapshotPartition, SnapshotTopic, parse_groups};
+pub use verify::{Depth, VerifyReport, check_block};
