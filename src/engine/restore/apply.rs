@@ -173,11 +173,11 @@ async fn write_partition(
     let mut bytes_written = 0;
     let mut blocks = std::pin::pin!(scan::read(snapshot, &wanted.blocks));
     while let Some(block) = blocks.next().await {
-        let block = block?;
+        let (block, offsets) = block?;
         let size = block.len() as u64;
         let before = shaper.tally().records;
         let (returned, batches) = scan::off_reactor(move || {
-            shaper.block(&block)?;
+            shaper.block(&block, offsets)?;
             let batches = shaper.take();
             Ok((shaper, batches))
         })

@@ -9,7 +9,7 @@ mod apply;
 mod options;
 mod plan;
 mod resolve;
-mod scan;
+pub(crate) mod scan;
 mod select;
 mod shape;
 mod topic;
@@ -27,4 +27,5 @@ pub use plan::{
     WriteTopic, WrittenPartition,
 };
 pub use resolve::plan;
-pub use select::{Cut, Verdict};
+pub(crate) use apply::selector;
+pub(crate) use select::{Fate, Selector};

@@ -114,7 +114,7 @@ fn select<'a>(
     options: &Options,
     plan: &mut Plan,
 ) -> Vec<&'a SnapshotTopic> {
-    let names: Vec<&str> = snapshot.topics().iter().map(|topic| topic.name.as_str()).collect();
+    let names: Vec<&str> = snapshot.topics().map(|topic| topic.name.as_str()).collect();
     for pattern in options.topics.unmatched(&names) {
         let near = did_you_mean(pattern.text(), names.iter().copied());
         plan.blocked.push(Blocked {
@@ -132,7 +132,6 @@ fn select<'a>(
     };
     let taken: Vec<&SnapshotTopic> = snapshot
         .topics()
-        .iter()
         .filter(|topic| options.topics.takes(&topic.name))
         .filter(|topic| !topic.internal || named(topic))
         .collect();

@@ -8,6 +8,7 @@ use crate::engine::error::{Error, Result};
 use crate::engine::mapping::Mapping;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use std::ops::Range;
 
 /// Blocks read ahead per partition.
 const READ_AHEAD: usize = 2;
@@ -56,13 +57,18 @@ pub fn index_tells(block: &BlockRef, cut: &Cut, filtered: bool) -> bool {
             .is_none_or(|since| entry.min_timestamp_exact && entry.min_timestamp.0 >= since)
 }
 
-/// The blocks' bytes: whole batches, checked against the index.
+/// The offsets that are the block's own; its bytes may reach beyond them.
+pub fn offsets(block: &BlockRef) -> Range<i64> {
+    block.entry.first.0..block.entry.last.0 + 1
+}
+
+/// The blocks' bytes: whole batches, checked against the index, with the offsets that count.
 pub fn read<'a>(
     snapshot: &'a Snapshot,
     blocks: &'a [BlockRef],
-) -> impl Stream<Item = Result<Bytes>> + 'a {
+) -> impl Stream<Item = Result<(Bytes, Range<i64>)>> + 'a {
     futures::stream::iter(blocks)
-        .map(move |block| async move { Ok(snapshot.read_block(block).await?) })
+        .map(move |block| async move { Ok((snapshot.read_block(block).await?, offsets(block))) })
         .buffered(READ_AHEAD)
 }
 
@@ -108,8 +114,9 @@ pub async fn predict(
             continue;
         }
         let bytes = snapshot.read_block(block).await?;
+        let offsets = offsets(block);
         shaper = off_reactor(move || {
-            shaper.block(&bytes)?;
+            shaper.block(&bytes, offsets)?;
             Ok(shaper)
         })
         .await?;

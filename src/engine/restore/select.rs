@@ -41,6 +41,15 @@ pub enum Fate {
 }
 
 impl Cut {
+    /// These bounds, and within `offsets` as well.
+    pub fn within(&self, offsets: &std::ops::Range<i64>) -> Self {
+        Self {
+            from: self.from.max(offsets.start),
+            to: self.to.min(offsets.end),
+            ..*self
+        }
+    }
+
     pub fn batch(&self, header: &BatchHeader) -> Verdict {
         if header.last_offset() < self.from || header.base_offset >= self.to {
             return Verdict::Outside;

@@ -12,6 +12,7 @@ use crate::engine::mapping::{Mapping, MappingBuilder};
 use crate::record::{
     Batch, BatchBuilder, BuildOptions, Codec, Limits, ProducerStamp, Record, TimestampType, batches,
 };
+use std::ops::Range;
 
 /// Batches below this many bytes are merged with their neighbours.
 const SMALL: usize = 64 * 1024;
@@ -99,8 +100,16 @@ impl Shaper {
         Ok(())
     }
 
-    /// A block's batches, in order.
-    pub fn block(&mut self, bytes: &[u8]) -> Result<()> {
+    /// A block's batches, in order. Its first and last batch may reach beyond `offsets`; those records are not its.
+    pub fn block(&mut self, bytes: &[u8], offsets: Range<i64>) -> Result<()> {
+        let cut = self.selector.cut;
+        self.selector.cut = cut.within(&offsets);
+        let done = self.batches(bytes);
+        self.selector.cut = cut;
+        done
+    }
+
+    fn batches(&mut self, bytes: &[u8]) -> Result<()> {
         let mut iter = batches(bytes);
         for batch in iter.by_ref() {
             let batch = batch.map_err(|source| self.damaged(-1, source))?;

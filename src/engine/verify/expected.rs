@@ -22,8 +22,12 @@ pub async fn digests(
             return Err(Error::Cancelled);
         }
         let bytes = snapshot.read_block(block).await?;
+        let offsets = scan::offsets(block);
         (selector, chunks) = scan::off_reactor(move || {
+            let cut = selector.cut;
+            selector.cut = cut.within(&offsets);
             add_block(&bytes, &mut selector, &mut chunks)?;
+            selector.cut = cut;
             Ok((selector, chunks))
         })
         .await?;
