@@ -39,7 +39,9 @@ pub enum Error {
         found: Offset,
     },
     /// The broker took a batch for one it already had.
-    #[error("{partition}: the batch for offset {expected} was taken for a duplicate of the one at {found}")]
+    #[error(
+        "{partition}: the batch for offset {expected} was taken for a duplicate of the one at {found}"
+    )]
     Duplicate {
         partition: TopicPartition,
         expected: Offset,

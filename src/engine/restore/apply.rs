@@ -61,7 +61,10 @@ pub async fn create_topic(create: &CreateTopic, client: &Client) -> Result<Topic
         let topic = current(client, &create.topic).await?;
         let led = topic.as_ref().is_some_and(|topic| {
             topic.partitions.len() == create.partitions.unsigned_abs() as usize
-                && topic.partitions.iter().all(|partition| partition.leader.is_some())
+                && topic
+                    .partitions
+                    .iter()
+                    .all(|partition| partition.leader.is_some())
         });
         if led {
             return Ok(id);
@@ -126,7 +129,9 @@ pub async fn write_topic(
     progress.total(write.records().bound(), write.bytes());
     let partitions = futures::stream::iter(&write.partitions)
         .map(|partition| {
-            write_partition(write, partition, snapshot, client, identity, progress, cancel)
+            write_partition(
+                write, partition, snapshot, client, identity, progress, cancel,
+            )
         })
         .buffered(PARTITIONS_AT_ONCE)
         .try_collect()

@@ -15,6 +15,7 @@ mod shape;
 mod topic;
 mod writer;
 
+pub(crate) use apply::selector;
 pub use apply::{
     check_create_topic, check_finish_topic, check_write_topic, create_topic, finish_topic,
     write_topic,
@@ -27,5 +28,4 @@ pub use plan::{
     WriteTopic, WrittenPartition,
 };
 pub use resolve::plan;
-pub(crate) use apply::selector;
 pub(crate) use select::{Fate, Selector};

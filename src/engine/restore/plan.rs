@@ -155,7 +155,10 @@ impl WriteTopic {
 
     /// Archived bytes over all partitions.
     pub fn bytes(&self) -> u64 {
-        self.partitions.iter().map(|partition| partition.bytes).sum()
+        self.partitions
+            .iter()
+            .map(|partition| partition.bytes)
+            .sum()
     }
 }
 

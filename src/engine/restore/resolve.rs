@@ -73,9 +73,9 @@ pub async fn plan(
                 cut,
                 filter: options.filter.as_ref().map(|filter| filter.session()),
             };
-            write.partitions.push(
-                predict(snapshot, selector, wanted, base, &mut budget, cancel).await?,
-            );
+            write
+                .partitions
+                .push(predict(snapshot, selector, wanted, base, &mut budget, cancel).await?);
         }
         let largest = source
             .partitions
@@ -93,7 +93,11 @@ pub async fn plan(
                 .get("max.message.bytes")
                 .and_then(|value| value.parse().ok())
                 .unwrap_or_else(|| topic::room_for(largest, &BTreeMap::new()));
-            let oldest = write.partitions.iter().filter_map(|p| p.first_timestamp).min();
+            let oldest = write
+                .partitions
+                .iter()
+                .filter_map(|p| p.first_timestamp)
+                .min();
             plan.finishes.push(topic::finish(
                 &create,
                 oldest,
@@ -118,7 +122,11 @@ fn select<'a>(
     for pattern in options.topics.unmatched(&names) {
         let near = did_you_mean(pattern.text(), names.iter().copied());
         plan.blocked.push(Blocked {
-            what: format!("no topic {} in generation {} of the archive", pattern, snapshot.number()),
+            what: format!(
+                "no topic {} in generation {} of the archive",
+                pattern,
+                snapshot.number()
+            ),
             hint: Some(match near {
                 Some(near) => format!("did you mean {near}?"),
                 None => format!("it holds {}", listed(&names)),
@@ -126,9 +134,9 @@ fn select<'a>(
         });
     }
     let named = |topic: &SnapshotTopic| {
-        options.topics.include.iter().any(|pattern| {
-            matches!(pattern, crate::base::Pattern::Name(name) if *name == topic.name)
-        })
+        options.topics.include.iter().any(
+            |pattern| matches!(pattern, crate::base::Pattern::Name(name) if *name == topic.name),
+        )
     };
     let taken: Vec<&SnapshotTopic> = snapshot
         .topics()
@@ -137,7 +145,10 @@ fn select<'a>(
         .collect();
     if taken.is_empty() && plan.blocked.is_empty() {
         plan.blocked.push(Blocked {
-            what: format!("generation {} of the archive holds no topic to restore", snapshot.number()),
+            what: format!(
+                "generation {} of the archive holds no topic to restore",
+                snapshot.number()
+            ),
             hint: None,
         });
     }
@@ -149,7 +160,11 @@ fn listed(names: &[&str]) -> String {
     match names.len() {
         0 => "no topics".to_string(),
         count if count <= SHOWN => names.join(", "),
-        count => format!("{}, … ({})", names[..SHOWN].join(", "), counted(count as i64, "topic")),
+        count => format!(
+            "{}, … ({})",
+            names[..SHOWN].join(", "),
+            counted(count as i64, "topic")
+        ),
     }
 }
 
@@ -170,7 +185,10 @@ fn name_targets<'a>(
         };
         if let Some((other, _)) = named.iter().find(|(_, taken)| *taken == name) {
             plan.blocked.push(Blocked {
-                what: format!("{} and {} would both be restored into {name}", other.name, source.name),
+                what: format!(
+                    "{} and {} would both be restored into {name}",
+                    other.name, source.name
+                ),
                 hint: Some("give one of them another name with .remap(…)".into()),
             });
             continue;
@@ -204,11 +222,23 @@ async fn predict(
         to: Offset(cut.to),
         base,
         records: Predicted::AtMost(wanted.blocks.iter().map(|block| block.entry.records).sum()),
-        bytes: wanted.blocks.iter().map(|block| u64::from(block.entry.raw_len)).sum(),
+        bytes: wanted
+            .blocks
+            .iter()
+            .map(|block| u64::from(block.entry.raw_len))
+            .sum(),
         dropped_by_filter: 0,
         dropped_by_time: wanted.out_of_time,
-        first_timestamp: wanted.blocks.iter().map(|block| block.entry.min_timestamp).min(),
-        last_timestamp: wanted.blocks.iter().map(|block| block.entry.max_timestamp).max(),
+        first_timestamp: wanted
+            .blocks
+            .iter()
+            .map(|block| block.entry.min_timestamp)
+            .min(),
+        last_timestamp: wanted
+            .blocks
+            .iter()
+            .map(|block| block.entry.max_timestamp)
+            .max(),
         mapping: None,
     };
     if to_open > *budget {
@@ -249,7 +279,10 @@ impl Target {
                     // A name that no topic can have is found when creating it is validated.
                     ErrorCode::INVALID_TOPIC_EXCEPTION => {}
                     code => {
-                        return Err(crate::kafka::Error::broker("Metadata", topic.name, code, None).into());
+                        return Err(crate::kafka::Error::broker(
+                            "Metadata", topic.name, code, None,
+                        )
+                        .into());
                     }
                 }
             }
@@ -294,7 +327,10 @@ impl Target {
         let records: i64 = existing
             .partitions
             .iter()
-            .filter_map(|partition| self.logs.get(&TopicPartition::new(existing.name.clone(), partition.id)))
+            .filter_map(|partition| {
+                self.logs
+                    .get(&TopicPartition::new(existing.name.clone(), partition.id))
+            })
             .map(|log| log.end - log.start)
             .sum();
         let id = existing.id;
@@ -320,7 +356,12 @@ impl Target {
             .get("max.message.bytes")
             .and_then(|value| value.parse().ok())
             .unwrap_or_else(|| topic::room_for(largest, &none));
-        let needed = source.partitions.iter().map(|p| p.partition.0 + 1).max().unwrap_or(0);
+        let needed = source
+            .partitions
+            .iter()
+            .map(|p| p.partition.0 + 1)
+            .max()
+            .unwrap_or(0);
         let have = existing.partitions.len() as i32;
         if have < needed {
             write.blocked.push(Blocked {
@@ -344,7 +385,12 @@ pub(super) async fn log_ranges(
     if partitions.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let ask = |at: OffsetAt| partitions.iter().map(|p| (p.clone(), at)).collect::<Vec<_>>();
+    let ask = |at: OffsetAt| {
+        partitions
+            .iter()
+            .map(|p| (p.clone(), at))
+            .collect::<Vec<_>>()
+    };
     let starts = client
         .list_offsets(&ask(OffsetAt::Earliest), Isolation::ReadUncommitted)
         .await?;

@@ -34,7 +34,11 @@ pub async fn wanted(snapshot: &Snapshot, partition: &TopicPartition, cut: &Cut) 
     };
     for block in all {
         let inside = block.entry.first.0 >= cut.from && block.entry.last.0 < cut.to;
-        if inside && cut.since.is_some_and(|since| block.entry.max_timestamp.0 < since) {
+        if inside
+            && cut
+                .since
+                .is_some_and(|since| block.entry.max_timestamp.0 < since)
+        {
             wanted.out_of_time += block.entry.records;
         } else {
             wanted.blocks.push(block);
@@ -51,7 +55,9 @@ pub fn index_tells(block: &BlockRef, cut: &Cut, filtered: bool) -> bool {
         && !filtered
         && entry.first.0 >= cut.from
         && entry.last.0 < cut.to
-        && cut.before.is_none_or(|before| entry.max_timestamp.0 < before)
+        && cut
+            .before
+            .is_none_or(|before| entry.max_timestamp.0 < before)
         && cut
             .since
             .is_none_or(|since| entry.min_timestamp_exact && entry.min_timestamp.0 >= since)

@@ -167,7 +167,9 @@ impl Shaper {
             return Ok(());
         };
         if batch.bytes().len() >= SMALL {
-            output.flush().map_err(|source| self.damaged(batch.header.base_offset, source))?;
+            output
+                .flush()
+                .map_err(|source| self.damaged(batch.header.base_offset, source))?;
             self.emit(Shaped {
                 bytes: batch.bytes().to_vec(),
                 records: batch.header.record_count,
@@ -277,7 +279,11 @@ impl Shaper {
 
     fn saw(&mut self, earliest: i64, latest: i64) {
         let tally = &mut self.tally;
-        tally.first_timestamp = Some(tally.first_timestamp.map_or(earliest, |at| at.min(earliest)));
+        tally.first_timestamp = Some(
+            tally
+                .first_timestamp
+                .map_or(earliest, |at| at.min(earliest)),
+        );
         tally.last_timestamp = Some(tally.last_timestamp.map_or(latest, |at| at.max(latest)));
     }
 
@@ -340,3 +346,7 @@ fn record_size(record: &Record<'_>) -> usize {
         .sum();
     record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers + 36
 }
+
+#[cfg(test)]
+#[path = "shape_tests.rs"]
+mod tests;

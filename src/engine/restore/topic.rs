@@ -55,7 +55,9 @@ pub fn room_for(largest_batch: usize, configs: &BTreeMap<String, String>) -> usi
 /// The topic to create for `source`, before the target was asked about it.
 pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize) -> CreateTopic {
     let mut notes = Vec::new();
-    let factor = usize::try_from(source.replication_factor).unwrap_or(1).max(1);
+    let factor = usize::try_from(source.replication_factor)
+        .unwrap_or(1)
+        .max(1);
     let replication_factor = factor.min(brokers.max(1));
     if replication_factor < factor {
         notes.push(format!(
@@ -69,7 +71,10 @@ pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize
         }
     }
     if configs.remove("remote.storage.enable").is_some() {
-        notes.push("remote.storage.enable is not copied: set it by hand where tiered storage is set up".into());
+        notes.push(
+            "remote.storage.enable is not copied: set it by hand where tiered storage is set up"
+                .into(),
+        );
     }
     let in_sync = configs
         .get("min.insync.replicas")
@@ -87,7 +92,12 @@ pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize
         source_topic: source.name.clone(),
         topic: name.to_string(),
         // A partition's number is an i32 in the protocol.
-        partitions: source.partitions.iter().map(|p| p.partition.0 + 1).max().unwrap_or(1),
+        partitions: source
+            .partitions
+            .iter()
+            .map(|p| p.partition.0 + 1)
+            .max()
+            .unwrap_or(1),
         // At most the source's own, which is an i16.
         replication_factor: replication_factor as i16,
         configs,
@@ -122,7 +132,9 @@ pub async fn validate(client: &Client, create: &mut CreateTopic) -> Result<Optio
         };
         create.restore_configs.remove(&name);
         if create.configs.remove(&name).is_some() {
-            create.notes.push(format!("{name} is not copied: the target does not know it"));
+            create
+                .notes
+                .push(format!("{name} is not copied: the target does not know it"));
         }
     }
     Ok(None)
@@ -177,7 +189,9 @@ fn would_delete(
     default_retention_ms: Option<i64>,
     now: TimestampMs,
 ) -> Option<String> {
-    let policy = configs.get("cleanup.policy").map_or("delete", String::as_str);
+    let policy = configs
+        .get("cleanup.policy")
+        .map_or("delete", String::as_str);
     if !policy.contains("delete") {
         return None;
     }
@@ -203,7 +217,9 @@ pub async fn default_retention_ms(client: &Client) -> Result<Option<i64>> {
     let Some(topic) = topics.first() else {
         return Ok(None);
     };
-    let mut configs = client.topic_configs(std::slice::from_ref(&topic.name)).await?;
+    let mut configs = client
+        .topic_configs(std::slice::from_ref(&topic.name))
+        .await?;
     let Some(Ok(entries)) = configs.remove(&topic.name) else {
         return Ok(None);
     };
@@ -270,7 +286,11 @@ mod tests {
 
     #[test]
     fn finishing_sets_what_the_source_had_and_deletes_what_only_the_restore_needed() {
-        let create = create(&[("retention.ms", "3600000"), ("segment.ms", "60000"), ("cleanup.policy", "delete")]);
+        let create = create(&[
+            ("retention.ms", "3600000"),
+            ("segment.ms", "60000"),
+            ("cleanup.policy", "delete"),
+        ]);
         let finish = finish(&create, None, None, NOW);
         assert_eq!(
             finish.set,
@@ -292,11 +312,31 @@ mod tests {
     #[test]
     fn old_records_under_a_short_retention_are_announced() {
         let month_old = Some(TimestampMs(NOW.0 - 30 * 86_400_000));
-        let text = finish(&create(&[]), month_old, None, NOW).would_delete.unwrap();
-        assert!(text.contains("7 d 0 h") && text.contains("2026-10-22"), "{text}");
-        assert_eq!(finish(&create(&[("retention.ms", "-1")]), month_old, None, NOW).would_delete, None);
-        assert_eq!(finish(&create(&[("cleanup.policy", "compact")]), month_old, None, NOW).would_delete, None);
-        assert_eq!(finish(&create(&[]), Some(NOW), None, NOW).would_delete, None);
+        let text = finish(&create(&[]), month_old, None, NOW)
+            .would_delete
+            .unwrap();
+        assert!(
+            text.contains("7 d 0 h") && text.contains("2026-10-22"),
+            "{text}"
+        );
+        assert_eq!(
+            finish(&create(&[("retention.ms", "-1")]), month_old, None, NOW).would_delete,
+            None
+        );
+        assert_eq!(
+            finish(
+                &create(&[("cleanup.policy", "compact")]),
+                month_old,
+                None,
+                NOW
+            )
+            .would_delete,
+            None
+        );
+        assert_eq!(
+            finish(&create(&[]), Some(NOW), None, NOW).would_delete,
+            None
+        );
     }
 
     #[test]

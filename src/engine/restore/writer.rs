@@ -168,8 +168,7 @@ impl Writer {
 
     fn own(&self, answers: Vec<Produced>) -> Option<Produced> {
         answers.into_iter().find(|produced| {
-            produced.topic == self.partition.topic
-                && produced.partition == self.partition.partition
+            produced.topic == self.partition.topic && produced.partition == self.partition.partition
         })
     }
 

@@ -59,7 +59,12 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Count { expected, read } => {
-                write!(f, "{} records instead of {}", grouped(*read), grouped(*expected))
+                write!(
+                    f,
+                    "{} records instead of {}",
+                    grouped(*read),
+                    grouped(*expected)
+                )
             }
             Self::Offset { expected, read } => {
                 write!(f, "a record at offset {read} where {expected} was due")

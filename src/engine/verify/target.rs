@@ -51,7 +51,10 @@ pub async fn digests(
             });
         }
         let fetched = match fetch(client, &at, next).await {
-            Ok(Fetched::Records { bytes, end: log_end }) => {
+            Ok(Fetched::Records {
+                bytes,
+                end: log_end,
+            }) => {
                 if log_end <= next {
                     // Nothing more is there: fewer records than expected.
                     break;
@@ -91,9 +94,14 @@ pub async fn digests(
 }
 
 enum Fetched {
-    Records { bytes: bytes::Bytes, end: i64 },
+    Records {
+        bytes: bytes::Bytes,
+        end: i64,
+    },
     /// The offset is below the log start.
-    Gone { log_start: Offset },
+    Gone {
+        log_start: Offset,
+    },
 }
 
 async fn fetch(
@@ -135,7 +143,12 @@ async fn fetch(
             bytes: bytes::Bytes::new(),
             end: offset,
         }),
-        code => Err(crate::kafka::Error::broker("Fetch", at.to_string(), code, None)),
+        code => Err(crate::kafka::Error::broker(
+            "Fetch",
+            at.to_string(),
+            code,
+            None,
+        )),
     }
 }
 
