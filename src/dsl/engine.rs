@@ -23,7 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What one script may use.
-pub const MAX_OPERATIONS: u64 = 20_000_000;
+pub const MAX_OPERATIONS: u64 = 5_000_000;
 pub const MAX_CALL_DEPTH: usize = 64;
 pub const MAX_TEXT: usize = 1 << 20;
 pub const MAX_ITEMS: usize = 100_000;

@@ -5,6 +5,7 @@ use super::failure::Failure;
 use super::kind::Kind;
 use super::values::Instant;
 use crate::base::TimestampMs;
+use crate::engine::restore::{FilterError, FilterRecord, FilterSession, RecordFilter, TopicRemap};
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use std::sync::Arc;
 
@@ -96,10 +97,6 @@ impl RecordPredicate {
 
     pub fn text(&self) -> &str {
         &self.closure.text
-    }
-
-    pub fn fingerprint(&self) -> String {
-        self.closure.fingerprint()
     }
 
     pub fn open(&self) -> Result<PredicateSession, Failure> {
@@ -226,5 +223,62 @@ impl Renames {
                 })
             }
         }
+    }
+}
+
+/// Where a closure failed, for the engine layer to add the record's place.
+fn filter_error(failure: Failure) -> FilterError {
+    let place = failure.span.map(|span| (span.line, span.column));
+    let message = match &failure.help {
+        Some(help) => format!("{} ({help})", failure.message),
+        None => failure.message,
+    };
+    FilterError { message, place }
+}
+
+impl RecordFilter for RecordPredicate {
+    fn fingerprint(&self) -> String {
+        self.closure.fingerprint()
+    }
+
+    fn session(&self) -> Box<dyn FilterSession> {
+        Box::new(WorkerSession(self.open()))
+    }
+}
+
+/// A session that could not be opened answers each record with why.
+struct WorkerSession(Result<PredicateSession, Failure>);
+
+impl FilterSession for WorkerSession {
+    fn keep(&mut self, record: &FilterRecord<'_>) -> Result<bool, FilterError> {
+        let session = self
+            .0
+            .as_mut()
+            .map_err(|failure| filter_error(failure.clone()))?;
+        session
+            .keep(Fields {
+                topic: record.topic,
+                partition: record.partition,
+                offset: record.record.offset,
+                timestamp: record.record.timestamp,
+                key: record.record.key,
+                value: record.record.value,
+                headers: record
+                    .record
+                    .headers
+                    .iter()
+                    .map(|header| (header.key, header.value)),
+            })
+            .map_err(filter_error)
+    }
+}
+
+impl TopicRemap for Renames {
+    fn fingerprint(&self) -> String {
+        Renames::fingerprint(self)
+    }
+
+    fn target(&self, source: &str) -> Result<String, FilterError> {
+        Renames::target(self, source).map_err(filter_error)
     }
 }

@@ -263,9 +263,11 @@ fn translate(source: &Source, error: &EvalAltResult) -> Failure {
             Failure::script("E0220", "the script has too many variables")
         }
         E::ErrorDataTooLarge(what, _) => {
-            let what = match Kind::of_type_name(what) {
-                Kind::Any => plain(what),
-                kind => kind.phrase().to_string(),
+            let what = match what.to_lowercase() {
+                what if what.contains("string") => "a text",
+                what if what.contains("array") => "a list",
+                what if what.contains("map") => "a map",
+                _ => "a value",
             };
             Failure::script("E0221", format!("{what} grows too large"))
         }
@@ -388,6 +390,10 @@ fn property_not_found(text: &str) -> Failure {
     let (Some(name), Some(kind)) = (quoted.get(1), quoted.get(3)) else {
         return Failure::script("E0203", "no such property");
     };
+    if text.starts_with("No writable") {
+        let on = Kind::of_type_name(kind).word();
+        return Failure::script("E0206", format!("`{name}` of {on} cannot be set"));
+    }
     unknown_property(name, Kind::of_type_name(kind))
 }
 

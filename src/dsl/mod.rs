@@ -21,6 +21,7 @@ mod reading;
 mod rehearse;
 mod show;
 mod source;
+mod steps;
 mod table;
 mod values;
 mod verbs;

@@ -3,8 +3,9 @@
 use super::failure::Failure;
 use super::world::WorldError;
 use crate::base::text::did_you_mean;
+use crate::engine;
 use crate::kafka;
-use crate::run::ExitClass;
+use crate::run::{ExitClass, Span};
 
 /// A name that could not be resolved, or something that could not be reached.
 pub fn of_world(what: &str, error: WorldError) -> Failure {
@@ -89,6 +90,34 @@ pub fn of_archive(url: &str, error: crate::archive::Error) -> Failure {
     if damaged {
         failure.exit = ExitClass::Damaged;
     }
+    failure
+}
+
+/// Planning that failed. A closure that failed on a record has its own place in the script.
+pub fn of_engine(doing: String, error: engine::Error) -> Failure {
+    let place = match &error {
+        engine::Error::Filter { source, .. } | engine::Error::Remap { source, .. } => source.place,
+        _ => None,
+    };
+    let is_closure = matches!(
+        error,
+        engine::Error::Filter { .. } | engine::Error::Remap { .. }
+    );
+    let damaged = matches!(&error, engine::Error::Archive(error) if error.damage().is_some());
+    let mut failure = Failure::from_below(if is_closure { "E0223" } else { "E0330" }, error);
+    if is_closure {
+        failure.exit = ExitClass::Usage;
+    } else {
+        failure = failure.prefixed(doing);
+    }
+    if damaged {
+        failure.exit = ExitClass::Damaged;
+    }
+    failure.span = place.map(|(line, column)| Span {
+        line,
+        column,
+        length: 1,
+    });
     failure
 }
 

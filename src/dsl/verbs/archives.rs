@@ -1,9 +1,261 @@
-//! stub
-use crate::dsl::table::Entry;
+//! Stores, archives in them, and snapshots: an archive as of one generation.
+
+use crate::archive::{Archive, Snapshot};
+use crate::base::text::counted;
+use crate::base::time::format_duration_ms;
+use crate::base::{Digest, TimestampMs};
+use crate::dsl::failure::Failure;
+use crate::dsl::invocation::Invocation;
+use crate::dsl::kind::Kind;
+use crate::dsl::reading;
+use crate::dsl::table::{Entry, Parameter};
+use crate::dsl::values::{Duration, Instant, Size};
+use crate::dsl::world::StoreHandle;
+use crate::run::ArchiveFact;
+use rhai::{Array, Dynamic};
+use std::sync::Arc;
+
+/// A place that holds an archive or will.
 #[derive(Clone)]
-pub struct GenerationValue;
+pub struct StoreValue(pub Arc<StoreHandle>);
+
+/// One generation in a list.
 #[derive(Clone)]
-pub struct SnapshotValue;
+pub struct GenerationValue {
+    pub number: i64,
+    pub consistency_point: TimestampMs,
+    pub age_ms: i64,
+    pub topics: i64,
+    pub records: i64,
+    pub partial: bool,
+}
+
+/// An archive as of one generation, opened.
 #[derive(Clone)]
-pub struct StoreValue;
-pub static TABLE: &[Entry] = &[];
+pub struct SnapshotValue(pub Arc<OpenedSnapshot>);
+
+pub struct OpenedSnapshot {
+    pub snapshot: Snapshot,
+    pub store: Arc<StoreHandle>,
+    /// The clock of the evaluation, from which the age counts.
+    pub now: TimestampMs,
+}
+
+impl OpenedSnapshot {
+    fn age_ms(&self) -> i64 {
+        self.now.0 - self.snapshot.consistency_point().0
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.snapshot.digest()
+    }
+}
+
+pub static TABLE: &[Entry] = &[
+    Entry::function(
+        "store",
+        &[Parameter::one("name", &[Kind::Text])],
+        Kind::Store,
+        |call| {
+            let name = call.text(0)?;
+            let handle = call
+                .wait(call.host()?.world.store(&name))?
+                .map_err(|error| reading::of_world("store", error))?;
+            Ok(Dynamic::from(StoreValue(handle)))
+        },
+    )
+    .doc("An archive's place by its name in `kbr.toml` or by its URL: `file:PATH`, `memory:NAME`.")
+    .example("let archive = store(\"prod\");   // or store(\"file:archive/prod\")"),
+    Entry::column(Kind::Store, "name", Kind::Text, |call| {
+        Ok(call.me::<StoreValue>()?.0.name.clone().into())
+    })
+    .doc("The name it was asked for by."),
+    Entry::column(Kind::Store, "url", Kind::Text, |call| {
+        Ok(call.me::<StoreValue>()?.0.url.to_string().into())
+    })
+    .doc("Where it is."),
+    Entry::method(Kind::Store, "latest", &[], Kind::Snapshot, |call| {
+        let store: StoreValue = call.me()?;
+        let archive = open(call, &store)?;
+        let snapshot = call
+            .wait(archive.latest())?
+            .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+        opened(call, &store, snapshot)
+    })
+    .doc("The newest generation, verified down to the last checkpoint.")
+    .example("let snap = store(\"prod\").latest();"),
+    Entry::method(
+        Kind::Store,
+        "generation",
+        &[Parameter::one("number", &[Kind::Number])],
+        Kind::Snapshot,
+        |call| {
+            let store: StoreValue = call.me()?;
+            let number = u64::try_from(call.argument::<i64>(0)?)
+                .map_err(|_| Failure::script("E0211", "generations are counted from 1"))?;
+            let archive = open(call, &store)?;
+            let snapshot = call
+                .wait(archive.generation(number))?
+                .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+            opened(call, &store, snapshot)
+        },
+    )
+    .doc("One generation by its number.")
+    .example("let snap = store(\"prod\").generation(214);"),
+    Entry::method(Kind::Store, "generations", &[], Kind::List, |call| {
+        let store: StoreValue = call.me()?;
+        let archive = open(call, &store)?;
+        let reading = async {
+            let mut generations = Vec::new();
+            for number in archive.generations().await? {
+                generations.push(archive.read_generation(number).await?.0);
+            }
+            Ok(generations)
+        };
+        let generations = call
+            .wait(reading)?
+            .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+        let now = call.host()?.now;
+        Ok(generations
+            .into_iter()
+            .map(|generation| {
+                let partitions = generation.topics.iter().flat_map(|topic| &topic.partitions);
+                Dynamic::from(GenerationValue {
+                    records: partitions
+                        .map(|partition| i64::try_from(partition.records).unwrap_or(i64::MAX))
+                        .sum(),
+                    number: i64::try_from(generation.number).unwrap_or(i64::MAX),
+                    consistency_point: generation.consistency_point,
+                    age_ms: now.0 - generation.consistency_point.0,
+                    topics: generation.topics.len() as i64,
+                    partial: generation.partial,
+                })
+            })
+            .collect::<Array>()
+            .into())
+    })
+    .doc("Every generation, oldest first.")
+    .example("store(\"prod\").generations()"),
+    Entry::column(Kind::Generation, "number", Kind::Number, |call| {
+        Ok(call.me::<GenerationValue>()?.number.into())
+    })
+    .doc("Counted from 1."),
+    Entry::column(Kind::Generation, "at", Kind::Instant, |call| {
+        Ok(Dynamic::from(Instant(
+            call.me::<GenerationValue>()?.consistency_point,
+        )))
+    })
+    .doc("Its consistency point: what was committed at the source by then is in it."),
+    Entry::column(Kind::Generation, "age", Kind::Duration, |call| {
+        Ok(Dynamic::from(Duration(
+            call.me::<GenerationValue>()?.age_ms,
+        )))
+    })
+    .doc("Counted from the consistency point."),
+    Entry::column(Kind::Generation, "topics", Kind::Number, |call| {
+        Ok(call.me::<GenerationValue>()?.topics.into())
+    })
+    .doc("How many topics it tells of."),
+    Entry::column(Kind::Generation, "records", Kind::Number, |call| {
+        Ok(call.me::<GenerationValue>()?.records.into())
+    })
+    .doc("How many records it added."),
+    Entry::column(Kind::Generation, "partial", Kind::Flag, |call| {
+        Ok(call.me::<GenerationValue>()?.partial.into())
+    })
+    .doc("Whether the run was ended early."),
+    Entry::column(Kind::Snapshot, "generation", Kind::Number, |call| {
+        let number = call.me::<SnapshotValue>()?.0.snapshot.number();
+        Ok(i64::try_from(number).unwrap_or(i64::MAX).into())
+    })
+    .doc("The number of the generation."),
+    Entry::column(Kind::Snapshot, "age", Kind::Duration, |call| {
+        let snapshot: SnapshotValue = call.me()?;
+        if let Ok(host) = call.host() {
+            host.read_now();
+        }
+        Ok(Dynamic::from(Duration(snapshot.0.age_ms())))
+    })
+    .doc("Counted from the consistency point: what was committed at the source by then is in it.")
+    .example("require(snap.age < hours(1), \"the newest backup is too old\");"),
+    Entry::column(Kind::Snapshot, "topics", Kind::List, |call| {
+        let snapshot: SnapshotValue = call.me()?;
+        let topics = snapshot.0.snapshot.topics();
+        Ok(topics
+            .map(|topic| Dynamic::from(topic.name.clone()))
+            .collect::<Array>()
+            .into())
+    })
+    .doc("Names of its topics."),
+    Entry::property(Kind::Snapshot, "groups", Kind::List, |call| {
+        let snapshot: SnapshotValue = call.me()?;
+        let groups = call
+            .wait(snapshot.0.snapshot.groups())?
+            .map_err(|error| reading::of_archive(&snapshot.0.store.url.to_string(), error))?;
+        Ok(groups
+            .groups
+            .iter()
+            .map(|group| Dynamic::from(group.group.clone()))
+            .collect::<Array>()
+            .into())
+    })
+    .doc("Names of the groups whose committed offsets it holds."),
+    Entry::property(Kind::Snapshot, "at", Kind::Instant, |call| {
+        let snapshot: SnapshotValue = call.me()?;
+        Ok(Dynamic::from(Instant(
+            snapshot.0.snapshot.consistency_point(),
+        )))
+    })
+    .doc("Its consistency point."),
+    Entry::property(Kind::Snapshot, "records", Kind::Number, |call| {
+        let snapshot: SnapshotValue = call.me()?;
+        let partitions = snapshot.0.snapshot.topics();
+        let records: u64 = partitions
+            .flat_map(|topic| &topic.partitions)
+            .map(|partition| partition.records)
+            .sum();
+        Ok(i64::try_from(records).unwrap_or(i64::MAX).into())
+    })
+    .doc("How many records it holds."),
+    Entry::property(Kind::Snapshot, "bytes", Kind::Size, |call| {
+        let snapshot: SnapshotValue = call.me()?;
+        let partitions = snapshot.0.snapshot.topics();
+        let bytes: u64 = partitions
+            .flat_map(|topic| &topic.partitions)
+            .map(|partition| partition.bytes)
+            .sum();
+        Ok(Dynamic::from(Size(bytes)))
+    })
+    .doc("Bytes of its record batches."),
+];
+
+/// Opens the archive for reading; in a rehearsal it is filled first.
+fn open(call: &Invocation, store: &StoreValue) -> Result<Archive, Failure> {
+    let host = call.host()?;
+    call.wait(host.world.before_reading(&store.0))?
+        .map_err(|error| reading::of_world("store", error))?;
+    call.wait(Archive::open(store.0.store.clone()))?
+        .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))
+}
+
+fn opened(call: &Invocation, store: &StoreValue, snapshot: Snapshot) -> Result<Dynamic, Failure> {
+    let host = call.host()?;
+    let value = OpenedSnapshot {
+        snapshot,
+        store: store.0.clone(),
+        now: host.now,
+    };
+    host.add_archive(ArchiveFact {
+        url: store.0.url.to_string(),
+        id: Some(value.snapshot.archive_id().to_string()),
+        generation: Some(value.snapshot.number()),
+        generation_digest: Some(value.digest()),
+        description: format!(
+            "generation {}, {} old, {}",
+            value.snapshot.number(),
+            format_duration_ms(value.age_ms()),
+            counted(value.snapshot.topics().count() as i64, "topic"),
+        ),
+    });
+    Ok(Dynamic::from(SnapshotValue(Arc::new(value))))
+}

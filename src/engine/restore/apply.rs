@@ -127,12 +127,17 @@ pub async fn write_topic(
         .init_producer_id(None, Duration::from_secs(60))
         .await?;
     progress.total(write.records().bound(), write.bytes());
-    let partitions = futures::stream::iter(&write.partitions)
+    // Made before the stream, so that the whole is one future that may move between threads.
+    let work: Vec<_> = write
+        .partitions
+        .iter()
         .map(|partition| {
             write_partition(
                 write, partition, snapshot, client, identity, progress, cancel,
             )
         })
+        .collect();
+    let partitions = futures::stream::iter(work)
         .buffered(PARTITIONS_AT_ONCE)
         .try_collect()
         .await?;

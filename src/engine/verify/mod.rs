@@ -128,7 +128,10 @@ pub async fn verify_topic(
     cancel: &CancellationToken,
 ) -> Result<Report> {
     progress.total(write.records().bound(), write.bytes());
-    let partitions = futures::stream::iter(&write.partitions)
+    // Made before the stream, so that the whole is one future that may move between threads.
+    let work: Vec<_> = write
+        .partitions
+        .iter()
         .map(|partition| async move {
             let expected = expected::digests(write, partition, snapshot, cancel).await?;
             let read = target::digests(
@@ -143,6 +146,8 @@ pub async fn verify_topic(
             .await?;
             Ok::<_, Error>(compare(partition.target, partition.base, expected, read))
         })
+        .collect();
+    let partitions = futures::stream::iter(work)
         .buffered(PARTITIONS_AT_ONCE)
         .try_collect()
         .await?;

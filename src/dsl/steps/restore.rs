@@ -1,0 +1,474 @@
+//! The steps of a restore: create topics, write each, verify all, put the real configs in force.
+
+use super::blocked::BlockedStep;
+use super::{step_error, value};
+use crate::base::TimestampMs;
+use crate::base::size::format_bytes;
+use crate::base::text::{counted, grouped};
+use crate::base::time::format_instant;
+use crate::dsl::verbs::archives::SnapshotValue;
+use crate::dsl::verbs::clusters::Cluster;
+use crate::dsl::verbs::restore::predicted;
+use crate::engine::restore::{self, CreateTopic, FinishTopic, Plan, TargetState, WriteTopic};
+use crate::engine::verify;
+use crate::run::{
+    Blocked, Cell, Detail, ExitClass, Gate, Outcome, Step, StepContext, StepError, StepKind,
+    StepView, ViewLine,
+};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A planned restore: what its steps share.
+pub struct RestoreRun {
+    pub plan: Plan,
+    pub snapshot: SnapshotValue,
+    pub cluster: Cluster,
+}
+
+impl RestoreRun {
+    fn name(&self) -> &str {
+        &self.cluster.0.name
+    }
+
+    /// What every step of it pins: the target by cluster id, the archive by id and generation hash.
+    fn identity(&self) -> Value {
+        json!({
+            "target": self.plan.target_cluster_id,
+            "archive": self.plan.archive_id,
+            "generation": self.plan.generation,
+            "generation_digest": self.snapshot.0.digest(),
+        })
+    }
+}
+
+/// The steps, in the order of their effects.
+pub fn restore(run: &Arc<RestoreRun>) -> Vec<Arc<dyn Step>> {
+    let mut steps: Vec<Arc<dyn Step>> = Vec::new();
+    if !run.plan.blocked.is_empty() {
+        steps.push(Arc::new(BlockedStep {
+            target: format!("restore to {}", run.name()),
+            blocks: run.plan.blocked.iter().map(blocked).collect(),
+        }));
+    }
+    for create in &run.plan.creates {
+        steps.push(Arc::new(CreateStep {
+            run: run.clone(),
+            create: create.clone(),
+        }));
+    }
+    for write in &run.plan.writes {
+        steps.push(Arc::new(WriteStep {
+            run: run.clone(),
+            write: write.clone(),
+        }));
+    }
+    if !run.plan.writes.is_empty() {
+        steps.push(Arc::new(VerifyStep { run: run.clone() }));
+    }
+    // Last, so that neither retention nor compaction touches a record before it is verified.
+    for finish in &run.plan.finishes {
+        steps.push(Arc::new(FinishStep {
+            run: run.clone(),
+            finish: finish.clone(),
+        }));
+    }
+    steps
+}
+
+fn blocked(blocked: &restore::Blocked) -> Blocked {
+    Blocked {
+        what: blocked.what.clone(),
+        hint: blocked.hint.clone(),
+    }
+}
+
+struct CreateStep {
+    run: Arc<RestoreRun>,
+    create: CreateTopic,
+}
+
+#[async_trait]
+impl Step for CreateStep {
+    fn kind(&self) -> StepKind {
+        StepKind::Create
+    }
+
+    fn view(&self) -> StepView {
+        let create = &self.create;
+        let mut partitions = Cell::count(i64::from(create.partitions), "partition");
+        partitions.after = format!(
+            "{}, {}",
+            partitions.after,
+            counted(create.configs.len() as i64, "config")
+        );
+        let mut cells = vec![partitions];
+        if create.source_topic != create.topic {
+            cells.push(Cell::text(format!("from {}", create.source_topic)));
+        }
+        let mut view = StepView::of(format!("topic {}", create.topic), cells);
+        for note in &create.notes {
+            view = view.note(note);
+        }
+        let rows = create.configs.iter();
+        view.detail(Detail {
+            columns: vec!["config".into(), "value".into()],
+            rows: rows
+                .map(|(name, value)| vec![name.clone(), value.clone()])
+                .collect(),
+        })
+    }
+
+    fn pinned(&self) -> Value {
+        json!({ "restore": self.run.identity(), "create": value(&self.create) })
+    }
+
+    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
+        restore::check_create_topic(&self.create, &self.run.cluster.0.client)
+            .await
+            .map_err(step_error)
+    }
+
+    async fn apply(&self, _context: &StepContext) -> Result<Outcome, StepError> {
+        let id = restore::create_topic(&self.create, &self.run.cluster.0.client)
+            .await
+            .map_err(step_error)?;
+        Ok(Outcome::of(json!({ "topic": self.create.topic, "id": id })))
+    }
+}
+
+struct WriteStep {
+    run: Arc<RestoreRun>,
+    write: WriteTopic,
+}
+
+impl WriteStep {
+    /// Records that the filter and the time bounds leave out.
+    fn dropped(&self) -> (u64, u64) {
+        let partitions = self.write.partitions.iter();
+        partitions.fold((0, 0), |(filter, time), partition| {
+            (
+                filter + partition.dropped_by_filter,
+                time + partition.dropped_by_time,
+            )
+        })
+    }
+
+    fn times(&self) -> Option<String> {
+        let partitions = &self.write.partitions;
+        let first = partitions.iter().filter_map(|p| p.first_timestamp).min()?;
+        let last = partitions.iter().filter_map(|p| p.last_timestamp).max()?;
+        Some(format!("{} … {}", short(first), short(last)))
+    }
+
+    /// What cuts the topic, on one line.
+    fn cut(&self) -> Option<String> {
+        let (by_filter, by_time) = self.dropped();
+        let write = &self.write;
+        let mut cut = Vec::new();
+        if write.filter_fingerprint.is_some() {
+            cut.push(format!("filter dropped {}", grouped(by_filter)));
+        }
+        let bounds = [("since", write.since), ("before", write.before)];
+        for (word, at) in bounds {
+            if let Some(at) = at {
+                cut.push(format!("{word} {}", format_instant(at)));
+            }
+        }
+        if write.since.is_some() || write.before.is_some() {
+            cut.push(format!("time dropped {}", grouped(by_time)));
+        }
+        (!cut.is_empty()).then(|| cut.join("   "))
+    }
+}
+
+/// `11-20 09:59:59.998`: the year is seldom in doubt.
+fn short(at: TimestampMs) -> String {
+    let text = format_instant(at);
+    text.get(5..23)
+        .map_or_else(|| text.clone(), |text| text.replace('T', " "))
+}
+
+#[async_trait]
+impl Step for WriteStep {
+    fn kind(&self) -> StepKind {
+        StepKind::Write
+    }
+
+    fn view(&self) -> StepView {
+        let write = &self.write;
+        let mut cells = vec![
+            Cell::number(predicted(write.records())).after("records"),
+            Cell::number(format_bytes(write.bytes())),
+        ];
+        cells.extend(self.times().map(Cell::text));
+        let mut line = ViewLine::of(write.topic.clone(), cells);
+        line.notes.extend(self.cut());
+        if let TargetState::HasRecords { records, .. } = write.target {
+            line.notes.push(format!(
+                "{} holds {} already: these go behind them",
+                write.topic,
+                counted(i128::from(records), "record")
+            ));
+        }
+        line.notes.extend(write.notes.iter().cloned());
+        line.blocked = write.blocked.iter().map(|b| b.what.clone()).collect();
+        let rows = write.partitions.iter();
+        line.detail = Some(Detail {
+            columns: ["from", "to", "source offsets", "records", "first offset"]
+                .map(str::to_string)
+                .to_vec(),
+            rows: rows
+                .map(|partition| {
+                    vec![
+                        partition.source.to_string(),
+                        partition.target.to_string(),
+                        format!("{}…{}", partition.from, partition.to),
+                        predicted(partition.records),
+                        partition.base.to_string(),
+                    ]
+                })
+                .collect(),
+        });
+        StepView {
+            lines: vec![line],
+            bytes: write.bytes(),
+            ..StepView::default()
+        }
+    }
+
+    fn pinned(&self) -> Value {
+        let write = &self.write;
+        let partitions: Vec<Value> = write
+            .partitions
+            .iter()
+            .map(|partition| {
+                json!({
+                    "source": partition.source,
+                    "target": partition.target,
+                    "from": partition.from,
+                    "to": partition.to,
+                    "base": partition.base,
+                    "records": value(&partition.records),
+                    "mapping": partition.mapping.as_ref().map(|mapping| mapping.digest()),
+                })
+            })
+            .collect();
+        let target = match &write.target {
+            TargetState::Absent => json!("absent"),
+            TargetState::Empty { id } => json!({ "empty": id }),
+            TargetState::HasRecords { id, .. } => json!({ "has_records": id }),
+        };
+        json!({
+            "restore": self.run.identity(),
+            "source_topic": write.source_topic,
+            "source_topic_id": write.source_topic_id,
+            "topic": write.topic,
+            "target": target,
+            "since": write.since,
+            "before": write.before,
+            "filter": write.filter_fingerprint,
+            "remap": write.remap_fingerprint,
+            "partitions": partitions,
+        })
+    }
+
+    fn gate(&self) -> Option<Gate> {
+        match self.write.target {
+            TargetState::HasRecords { records, .. } => Some(Gate::new(
+                format!(
+                    "{} holds {}",
+                    self.write.topic,
+                    counted(i128::from(records), "record")
+                ),
+                self.run.name(),
+            )),
+            _ => None,
+        }
+    }
+
+    fn blocks(&self) -> Vec<Blocked> {
+        self.write.blocked.iter().map(blocked).collect()
+    }
+
+    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
+        restore::check_write_topic(&self.write, &self.run.cluster.0.client)
+            .await
+            .map_err(step_error)
+    }
+
+    async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
+        let report = restore::write_topic(
+            &self.write,
+            &self.run.snapshot.0.snapshot,
+            &self.run.cluster.0.client,
+            &context.progress,
+            &context.cancel,
+        )
+        .await
+        .map_err(step_error)?;
+        let records: u64 = report
+            .partitions
+            .iter()
+            .map(|partition| partition.records)
+            .sum();
+        let partitions: Vec<Value> = report
+            .partitions
+            .iter()
+            .map(|partition| {
+                json!({
+                    "source": partition.source,
+                    "target": partition.target,
+                    "records": partition.records,
+                    "first": partition.first,
+                    "end": partition.end,
+                    "mapping": partition.mapping.digest(),
+                })
+            })
+            .collect();
+        Ok(Outcome::of(json!({
+            "topic": report.topic,
+            "records": records,
+            "partitions": partitions,
+        }))
+        .total("records written", records))
+    }
+}
+
+struct VerifyStep {
+    run: Arc<RestoreRun>,
+}
+
+#[async_trait]
+impl Step for VerifyStep {
+    fn kind(&self) -> StepKind {
+        StepKind::Verify
+    }
+
+    fn view(&self) -> StepView {
+        let topics = self.run.plan.writes.len();
+        StepView::of(
+            counted(topics as i64, "topic"),
+            vec![Cell::text("every record")],
+        )
+    }
+
+    fn pinned(&self) -> Value {
+        let writes = self.run.plan.writes.iter();
+        let topics: Vec<&str> = writes.map(|write| write.topic.as_str()).collect();
+        json!({ "restore": self.run.identity(), "verify": topics })
+    }
+
+    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
+        let mut read_back = 0;
+        let mut topics = Vec::new();
+        let mut different = Vec::new();
+        for write in &self.run.plan.writes {
+            context
+                .progress
+                .doing(&format!("reading back {}", write.topic));
+            let report = verify::verify_topic(
+                write,
+                &self.run.snapshot.0.snapshot,
+                &self.run.cluster.0.client,
+                &context.progress,
+                &context.cancel,
+            )
+            .await
+            .map_err(step_error)?;
+            read_back += report.records();
+            for (partition, difference) in report.differences() {
+                different.push((
+                    format!("{}-{partition}", write.topic),
+                    difference.to_string(),
+                ));
+            }
+            topics.push(value(&report));
+        }
+        if !different.is_empty() {
+            let mut error = StepError::new(
+                "E0501",
+                format!(
+                    "what was read back differs from the archive in {}",
+                    counted(different.len() as i64, "partition")
+                ),
+            )
+            .exit(ExitClass::Damaged);
+            for (place, what) in different {
+                error = error.fact(place, what);
+            }
+            return Err(error.now("look at the partition before any group moves to it"));
+        }
+        Ok(Outcome::of(json!({ "topics": topics }))
+            .total("records read back", read_back)
+            .total("differ", 0))
+    }
+}
+
+struct FinishStep {
+    run: Arc<RestoreRun>,
+    finish: FinishTopic,
+}
+
+#[async_trait]
+impl Step for FinishStep {
+    fn kind(&self) -> StepKind {
+        StepKind::Update
+    }
+
+    fn view(&self) -> StepView {
+        let finish = &self.finish;
+        let count = finish.set.len() + finish.delete.len();
+        let mut view = StepView::of(
+            format!("topic {}", finish.topic),
+            vec![Cell::count(count as i64, "config").before("its own")],
+        );
+        if let Some(would_delete) = &finish.would_delete {
+            view = view.note(would_delete);
+        }
+        let set = finish
+            .set
+            .iter()
+            .map(|(name, value)| vec![name.clone(), value.clone()]);
+        let delete = finish
+            .delete
+            .iter()
+            .map(|name| vec![name.clone(), "the broker's default".to_string()]);
+        view.detail(Detail {
+            columns: vec!["config".into(), "value".into()],
+            rows: set.chain(delete).collect(),
+        })
+    }
+
+    fn pinned(&self) -> Value {
+        json!({
+            "restore": self.run.identity(),
+            "topic": self.finish.topic,
+            "set": self.finish.set,
+            "delete": self.finish.delete,
+            "deletes_records": self.finish.would_delete.is_some(),
+        })
+    }
+
+    fn gate(&self) -> Option<Gate> {
+        let would_delete = self.finish.would_delete.as_ref()?;
+        Some(Gate::new(would_delete.clone(), self.run.name()))
+    }
+
+    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
+        restore::check_finish_topic(&self.finish, &self.run.cluster.0.client)
+            .await
+            .map_err(step_error)
+    }
+
+    async fn apply(&self, _context: &StepContext) -> Result<Outcome, StepError> {
+        restore::finish_topic(&self.finish, &self.run.cluster.0.client)
+            .await
+            .map_err(step_error)?;
+        Ok(Outcome::of(json!({ "topic": self.finish.topic })))
+    }
+}
