@@ -325,7 +325,3 @@ fn release_of_level(level: i16) -> String {
     };
     release.to_string()
 }
-
-pub(super) fn not_yet<T>(what: &str) -> Result<T> {
-    Err(Error::BadRequest(format!("{what}: not in this build yet")))
-}

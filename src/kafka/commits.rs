@@ -1,10 +1,34 @@
 //! Committed offsets, read and written outside of transactions.
 
-use super::client::{Client, not_yet};
-use super::code::ErrorCode;
-use super::error::Result;
+use super::brokers::Purpose;
+use super::client::{Client, Route, exchange};
+use super::code::{Class, ErrorCode};
+use super::coordinator::{CoordinatorKind, KeyAnswers};
+use super::error::{Error, Result};
+use super::retry::Backoff;
 use crate::base::{Offset, TopicPartition};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
+use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
+
+/// Version 10 of both calls names topics by id, which says nothing about a topic that is gone.
+const LAST_BY_NAME: i16 = 9;
+/// From version 8 on one OffsetFetch asks about many groups.
+const FIRST_WITH_GROUPS: i16 = 8;
+/// From version 7 on OffsetFetch can wait for transactions that are committing.
+const FIRST_WITH_REQUIRE_STABLE: i16 = 7;
+/// A group of 10,000 partitions answers with about 1 MB.
+const GROUPS_PER_REQUEST: usize = 100;
+/// Far below the broker's limit of about 1 MB for what one commit writes.
+const PARTITIONS_PER_COMMIT: usize = 5_000;
+
+/// One partition of an answer, the same in the forms of all versions.
+type CommittedPartition = (TopicPartition, Offset, i32, Option<StrBytes>, ErrorCode);
 
 /// A committed offset: the next record its group reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +54,79 @@ impl Client {
         groups: &[String],
         require_stable: bool,
     ) -> Result<BTreeMap<String, Result<BTreeMap<TopicPartition, Committed>>>> {
-        let _ = (groups, require_stable);
-        not_yet("committed_offsets")
+        const API: &str = "OffsetFetch";
+        let wanted = groups.iter().map(|group| (group.clone(), ())).collect();
+        let (kind, chunk) = (CoordinatorKind::Group, GROUPS_PER_REQUEST);
+        let found = self
+            .ask_coordinators(API, kind, wanted, chunk, |broker, groups| async move {
+                self.fetch_offsets(broker, groups, require_stable).await
+            })
+            .await;
+        Ok(found)
+    }
+
+    async fn fetch_offsets(
+        &self,
+        broker: i32,
+        groups: Vec<(String, ())>,
+        require_stable: bool,
+    ) -> Result<KeyAnswers<BTreeMap<TopicPartition, Committed>>> {
+        let to = Route::Broker(broker);
+        let connection = self.connection(to, Purpose::Control).await?;
+        let version = connection.choose::<OffsetFetchRequest>(LAST_BY_NAME)?;
+        let allowed = self.options().request_timeout;
+        if require_stable && version < FIRST_WITH_REQUIRE_STABLE {
+            return Err(Error::Unsupported {
+                api: "OffsetFetch",
+                broker: connection.broker().to_string(),
+                wanted: (FIRST_WITH_REQUIRE_STABLE, LAST_BY_NAME),
+                offered: Some((0, version)),
+            });
+        }
+        let mut answers = Vec::with_capacity(groups.len());
+        if version >= FIRST_WITH_GROUPS {
+            // No topics: all of them.
+            let all_of = |(group, ()): &(String, ())| {
+                OffsetFetchRequestGroup::default()
+                    .with_group_id(group_id(group))
+                    .with_member_id(None)
+                    .with_member_epoch(-1)
+                    .with_topics(None)
+            };
+            let request = OffsetFetchRequest::default()
+                .with_groups(groups.iter().map(all_of).collect())
+                .with_require_stable(require_stable);
+            let answer = exchange(&connection, &request, version, allowed).await?;
+            for group in answer.groups {
+                let name = group.group_id.0.to_string();
+                let outcome = of_group(&name, ErrorCode(group.error_code), partitions_of(group));
+                answers.push((name, outcome));
+            }
+        } else {
+            for (name, ()) in groups {
+                let request = OffsetFetchRequest::default()
+                    .with_group_id(group_id(&name))
+                    .with_topics(None)
+                    .with_require_stable(require_stable);
+                let answer = exchange(&connection, &request, version, allowed).await?;
+                let code = ErrorCode(answer.error_code);
+                let mut partitions = Vec::new();
+                for topic in answer.topics {
+                    for at in topic.partitions {
+                        partitions.push((
+                            TopicPartition::new(topic.name.0.to_string(), at.partition_index),
+                            Offset(at.committed_offset),
+                            at.committed_leader_epoch,
+                            at.metadata,
+                            ErrorCode(at.error_code),
+                        ));
+                    }
+                }
+                let outcome = of_group(&name, code, partitions);
+                answers.push((name, outcome));
+            }
+        }
+        Ok(answers)
     }
 
     /// OffsetCommit with generation −1: only a group without members takes it. A code per partition.
@@ -40,7 +135,132 @@ impl Client {
         group: &str,
         offsets: &BTreeMap<TopicPartition, CommitWanted>,
     ) -> Result<BTreeMap<TopicPartition, ErrorCode>> {
-        let _ = (group, offsets);
-        not_yet("commit_offsets")
+        let mut committed = BTreeMap::new();
+        let offsets: Vec<_> = offsets.iter().collect();
+        for offsets in offsets.chunks(PARTITIONS_PER_COMMIT) {
+            committed.extend(self.commit_some_offsets(group, offsets).await?);
+        }
+        Ok(committed)
     }
+
+    async fn commit_some_offsets(
+        &self,
+        group: &str,
+        offsets: &[(&TopicPartition, &CommitWanted)],
+    ) -> Result<BTreeMap<TopicPartition, ErrorCode>> {
+        const API: &str = "OffsetCommit";
+        let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+        for (at, wanted) in offsets {
+            let partition = OffsetCommitRequestPartition::default()
+                .with_partition_index(at.partition.0)
+                .with_committed_offset(wanted.offset.0)
+                .with_committed_leader_epoch(-1)
+                .with_committed_metadata(Some(StrBytes::from_string(wanted.metadata.clone())));
+            topics.entry(&at.topic).or_default().push(partition);
+        }
+        let topics = topics.into_iter().map(|(name, partitions)| {
+            OffsetCommitRequestTopic::default()
+                .with_name(TopicName(StrBytes::from_string(name.to_string())))
+                .with_partitions(partitions)
+        });
+        let request = OffsetCommitRequest::default()
+            .with_group_id(group_id(group))
+            .with_generation_id_or_member_epoch(-1)
+            .with_member_id(StrBytes::from_static_str(""))
+            .with_topics(topics.collect());
+        let mut backoff = Backoff::within(self.options().retry_deadline);
+        loop {
+            let kind = CoordinatorKind::Group;
+            let coordinator = self.find_coordinator(kind, group).await?;
+            // Committing the same offsets twice is committing them, so a lost answer is asked for again.
+            let answer = match self
+                .send(Route::Broker(coordinator), &request, LAST_BY_NAME)
+                .await
+            {
+                Ok(answer) => answer,
+                Err(error) if error.class() == Class::Fatal => return Err(error),
+                Err(error) => match backoff.wait().await {
+                    true => continue,
+                    false => return Err(error),
+                },
+            };
+            let mut committed = BTreeMap::new();
+            for topic in answer.topics {
+                for at in topic.partitions {
+                    let partition =
+                        TopicPartition::new(topic.name.0.to_string(), at.partition_index);
+                    committed.insert(partition, ErrorCode(at.error_code));
+                }
+            }
+            if let Some((at, _)) = offsets.iter().find(|(at, _)| !committed.contains_key(at)) {
+                return Err(Error::Protocol {
+                    api: API,
+                    broker: coordinator.to_string(),
+                    why: format!("it says nothing about {at}"),
+                });
+            }
+            let again = committed
+                .values()
+                .any(|code| matches!(code.class(), Class::RetryHere | Class::FindCoordinator));
+            if !again || !backoff.wait().await {
+                return Ok(committed);
+            }
+        }
+    }
+}
+
+fn group_id(group: &str) -> GroupId {
+    GroupId(StrBytes::from_string(group.to_string()))
+}
+
+fn partitions_of(group: OffsetFetchResponseGroup) -> Vec<CommittedPartition> {
+    let mut partitions = Vec::new();
+    for topic in group.topics {
+        for at in topic.partitions {
+            partitions.push((
+                TopicPartition::new(topic.name.0.to_string(), at.partition_index),
+                Offset(at.committed_offset),
+                at.committed_leader_epoch,
+                at.metadata,
+                ErrorCode(at.error_code),
+            ));
+        }
+    }
+    partitions
+}
+
+/// A group's answer. One partition in error (most often an unstable offset) is the group's error: half of
+/// a group's offsets must never look like all of them.
+fn of_group(
+    group: &str,
+    code: ErrorCode,
+    partitions: Vec<CommittedPartition>,
+) -> Result<BTreeMap<TopicPartition, Committed>> {
+    const API: &str = "OffsetFetch";
+    match code {
+        ErrorCode::NONE => {}
+        // Some versions say so about a group that has none.
+        ErrorCode::GROUP_ID_NOT_FOUND => return Ok(BTreeMap::new()),
+        code => return Err(Error::broker(API, group, code, None)),
+    }
+    let mut committed = BTreeMap::new();
+    for (at, offset, leader_epoch, metadata, code) in partitions {
+        if !code.is_ok() {
+            return Err(Error::broker(API, format!("{group} {at}"), code, None));
+        }
+        if offset.0 < 0 {
+            // No offset is committed there.
+            continue;
+        }
+        let metadata = metadata.map(|text| text.to_string()).unwrap_or_default();
+        committed.insert(
+            at,
+            Committed {
+                offset,
+                leader_epoch,
+                metadata,
+            },
+        );
+    }
+    Ok(committed)
 }

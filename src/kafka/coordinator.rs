@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// Asks for many coordinators at once where the broker can (version 4), else one by one. Not repeated.
-    async fn find_coordinators(
+    pub(super) async fn find_coordinators(
         &self,
         kind: CoordinatorKind,
         keys: &[String],

@@ -15,6 +15,7 @@ mod decode;
 mod error;
 mod fetch;
 mod groups;
+mod membership;
 mod metadata;
 mod offsets;
 mod options;
