@@ -59,10 +59,13 @@ impl Slot {
     }
 }
 
+/// A slot and the address it is for.
+type Addressed = (String, Arc<Slot>);
+
 /// All connections of one client.
 #[derive(Debug, Default)]
 pub(super) struct Brokers {
-    slots: Mutex<HashMap<(i32, Purpose), (String, Arc<Slot>)>>,
+    slots: Mutex<HashMap<(i32, Purpose), Addressed>>,
 }
 
 impl Brokers {

@@ -10,7 +10,9 @@ use crate::base::{Offset, TopicPartition};
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
 use kafka_protocol::messages::offset_fetch_response::OffsetFetchResponseGroup;
 use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetFetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -27,6 +29,8 @@ const GROUPS_PER_REQUEST: usize = 100;
 /// Far below the broker's limit of about 1 MB for what one commit writes.
 const PARTITIONS_PER_COMMIT: usize = 5_000;
 
+/// The partitions asked about, by topic.
+type Topics = BTreeMap<String, Vec<i32>>;
 /// One partition of an answer, the same in the forms of all versions.
 type CommittedPartition = (TopicPartition, Offset, i32, Option<StrBytes>, ErrorCode);
 
@@ -47,28 +51,55 @@ pub struct CommitWanted {
 }
 
 impl Client {
-    /// All committed offsets of the groups. `require_stable` waits for transactions that are committing.
-    /// A group that does not exist has none. A result per group.
+    /// All committed offsets of the groups. `require_stable` waits for transactions that are committing
+    /// over an offset that is there already; a partition whose first commit is still pending is not seen
+    /// (brokers list committed partitions only): [`Client::committed_offsets_at`] sees it. A group that
+    /// does not exist has none. A result per group.
     pub async fn committed_offsets(
         &self,
         groups: &[String],
         require_stable: bool,
     ) -> Result<BTreeMap<String, Result<BTreeMap<TopicPartition, Committed>>>> {
+        let wanted = groups.iter().map(|group| (group.clone(), None)).collect();
+        Ok(self.offsets_of(wanted, require_stable).await)
+    }
+
+    /// The groups' committed offsets at the named partitions, waiting for every transaction that is
+    /// committing there. A partition without an offset is left out. A result per group.
+    pub async fn committed_offsets_at(
+        &self,
+        wanted: &BTreeMap<String, Vec<TopicPartition>>,
+    ) -> Result<BTreeMap<String, Result<BTreeMap<TopicPartition, Committed>>>> {
+        let wanted = wanted.iter().map(|(group, partitions)| {
+            let mut topics: Topics = BTreeMap::new();
+            for at in partitions {
+                topics
+                    .entry(at.topic.clone())
+                    .or_default()
+                    .push(at.partition.0);
+            }
+            (group.clone(), Some(topics))
+        });
+        Ok(self.offsets_of(wanted.collect(), true).await)
+    }
+
+    async fn offsets_of(
+        &self,
+        wanted: BTreeMap<String, Option<Topics>>,
+        require_stable: bool,
+    ) -> BTreeMap<String, Result<BTreeMap<TopicPartition, Committed>>> {
         const API: &str = "OffsetFetch";
-        let wanted = groups.iter().map(|group| (group.clone(), ())).collect();
         let (kind, chunk) = (CoordinatorKind::Group, GROUPS_PER_REQUEST);
-        let found = self
-            .ask_coordinators(API, kind, wanted, chunk, |broker, groups| async move {
-                self.fetch_offsets(broker, groups, require_stable).await
-            })
-            .await;
-        Ok(found)
+        self.ask_coordinators(API, kind, wanted, chunk, |broker, groups| async move {
+            self.fetch_offsets(broker, groups, require_stable).await
+        })
+        .await
     }
 
     async fn fetch_offsets(
         &self,
         broker: i32,
-        groups: Vec<(String, ())>,
+        groups: Vec<(String, Option<Topics>)>,
         require_stable: bool,
     ) -> Result<KeyAnswers<BTreeMap<TopicPartition, Committed>>> {
         let to = Route::Broker(broker);
@@ -85,16 +116,23 @@ impl Client {
         }
         let mut answers = Vec::with_capacity(groups.len());
         if version >= FIRST_WITH_GROUPS {
-            // No topics: all of them.
-            let all_of = |(group, ()): &(String, ())| {
+            let of_group_wanted = |(group, topics): &(String, Option<Topics>)| {
+                let topics = topics.as_ref().map(|topics| {
+                    let topic = |(name, partitions): (&String, &Vec<i32>)| {
+                        OffsetFetchRequestTopics::default()
+                            .with_name(topic_name(name))
+                            .with_partition_indexes(partitions.clone())
+                    };
+                    topics.iter().map(topic).collect()
+                });
                 OffsetFetchRequestGroup::default()
                     .with_group_id(group_id(group))
                     .with_member_id(None)
                     .with_member_epoch(-1)
-                    .with_topics(None)
+                    .with_topics(topics)
             };
             let request = OffsetFetchRequest::default()
-                .with_groups(groups.iter().map(all_of).collect())
+                .with_groups(groups.iter().map(of_group_wanted).collect())
                 .with_require_stable(require_stable);
             let answer = exchange(&connection, &request, version, allowed).await?;
             for group in answer.groups {
@@ -103,10 +141,18 @@ impl Client {
                 answers.push((name, outcome));
             }
         } else {
-            for (name, ()) in groups {
+            for (name, topics) in groups {
+                let topics = topics.map(|topics| {
+                    let topic = |(name, partitions): (String, Vec<i32>)| {
+                        OffsetFetchRequestTopic::default()
+                            .with_name(topic_name(&name))
+                            .with_partition_indexes(partitions)
+                    };
+                    topics.into_iter().map(topic).collect()
+                });
                 let request = OffsetFetchRequest::default()
                     .with_group_id(group_id(&name))
-                    .with_topics(None)
+                    .with_topics(topics)
                     .with_require_stable(require_stable);
                 let answer = exchange(&connection, &request, version, allowed).await?;
                 let code = ErrorCode(answer.error_code);
@@ -160,7 +206,7 @@ impl Client {
         }
         let topics = topics.into_iter().map(|(name, partitions)| {
             OffsetCommitRequestTopic::default()
-                .with_name(TopicName(StrBytes::from_string(name.to_string())))
+                .with_name(topic_name(name))
                 .with_partitions(partitions)
         });
         let request = OffsetCommitRequest::default()
@@ -211,6 +257,10 @@ impl Client {
 
 fn group_id(group: &str) -> GroupId {
     GroupId(StrBytes::from_string(group.to_string()))
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_string()))
 }
 
 fn partitions_of(group: OffsetFetchResponseGroup) -> Vec<CommittedPartition> {

@@ -12,6 +12,7 @@ use kafka_protocol::messages::incremental_alter_configs_request::{
 use kafka_protocol::messages::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Where a config's value comes from (the numbers of DescribeConfigs).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +52,8 @@ const TOPIC: i8 = 2;
 /// AlterConfigOp.OpType.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+/// How long a changed config may take to show.
+const PATIENCE_WITH_CONFIGS: Duration = Duration::from_secs(3);
 /// How many topics one DescribeConfigs asks about: about 35 entries each.
 const TOPICS_PER_REQUEST: usize = 500;
 
@@ -136,7 +139,10 @@ impl Client {
             })?;
             let code = ErrorCode(result.error_code);
             match code.class() {
-                Class::Ok => return Ok(()),
+                Class::Ok => {
+                    self.wait_for_configs(topic, set, delete).await;
+                    return Ok(());
+                }
                 Class::RetryHere if backoff.wait().await => continue,
                 _ if code == ErrorCode::NOT_CONTROLLER && backoff.wait().await => {
                     self.refresh_metadata(self.metadata().generation).await?;
@@ -145,6 +151,41 @@ impl Client {
                     let message = result.error_message.map(|message| message.to_string());
                     return Err(Error::broker(API, topic, code, message));
                 }
+            }
+        }
+    }
+}
+
+impl Client {
+    /// The controller answers before the brokers have heard: waits until they show the change, or gives up
+    /// quietly, since a broker may write a value in another form than it was given.
+    async fn wait_for_configs(
+        &self,
+        topic: &str,
+        set: &BTreeMap<String, String>,
+        delete: &[String],
+    ) {
+        let mut backoff = Backoff::within(PATIENCE_WITH_CONFIGS);
+        let topics = [topic.to_string()];
+        loop {
+            if let Ok(mut configs) = self.topic_configs(&topics).await
+                && let Some(Ok(entries)) = configs.remove(topic)
+            {
+                let shown = |name: &String| entries.iter().find(|entry| entry.name == *name);
+                let is_set = |(name, value): (&String, &String)| {
+                    shown(name).is_some_and(|entry| {
+                        entry.is_override()
+                            && (entry.sensitive || entry.value.as_deref() == Some(value.trim()))
+                    })
+                };
+                let is_deleted =
+                    |name: &String| shown(name).is_none_or(|entry| !entry.is_override());
+                if set.iter().all(is_set) && delete.iter().all(is_deleted) {
+                    return;
+                }
+            }
+            if !backoff.wait().await {
+                return;
             }
         }
     }

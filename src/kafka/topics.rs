@@ -121,12 +121,12 @@ impl Client {
                 .filter(|(_, outcome)| outcome.is_ok())
                 .map(|(name, _)| name.clone())
                 .collect();
-            self.wait_for_leaders(&created).await;
+            self.wait_until(&created, has_leaders).await;
         }
         Ok(results)
     }
 
-    /// Deletes topics by name. A result per topic, in order.
+    /// Deletes topics by name and waits until the metadata no longer shows them. A result per topic, in order.
     pub async fn delete_topics(&self, names: &[String]) -> Result<Vec<(String, Result<TopicId>)>> {
         const API: &str = "DeleteTopics";
         let connection = self.connection(Route::Controller, Purpose::Control).await?;
@@ -169,7 +169,14 @@ impl Client {
             );
             found.insert(name, outcome);
         }
-        Ok(in_order(API, names.iter().cloned(), found))
+        let results = in_order(API, names.iter().cloned(), found);
+        let deleted = results.iter().filter(|(_, outcome)| outcome.is_ok());
+        let deleted: Vec<String> = deleted.map(|(name, _)| name.clone()).collect();
+        self.wait_until(&deleted, |topic| {
+            topic.is_some_and(|topic| topic.error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
+        })
+        .await;
+        Ok(results)
     }
 
     /// What brokers get as their own time limit: a little less than ours, so that theirs is the one that
@@ -204,28 +211,29 @@ impl Client {
         }
     }
 
-    /// Waits until every partition of the topics has a leader in the metadata, or gives up quietly: the
-    /// next call meets the same state and says so.
-    async fn wait_for_leaders(&self, names: &[String]) {
+    /// The controller answers before the brokers have heard: waits until their metadata shows the topics
+    /// as `settled` wants them, or gives up quietly, since the next call meets the same state and says so.
+    async fn wait_until(&self, names: &[String], settled: impl Fn(Option<&Topic>) -> bool) {
         let mut backoff = Backoff::within(self.options().retry_deadline);
         while !names.is_empty() {
-            if let Ok(metadata) = self.fetch_metadata(Some(names)).await {
-                let settled = names.iter().all(|name| {
-                    metadata.topics.get(name).is_some_and(|topic| {
-                        topic.error.is_ok()
-                            && !topic.partitions.is_empty()
-                            && topic.partitions.iter().all(|at| at.leader.is_some())
-                    })
-                });
-                if settled {
-                    return;
-                }
+            if let Ok(metadata) = self.fetch_metadata(Some(names)).await
+                && names.iter().all(|name| settled(metadata.topics.get(name)))
+            {
+                return;
             }
             if !backoff.wait().await {
                 return;
             }
         }
     }
+}
+
+fn has_leaders(topic: Option<&Topic>) -> bool {
+    topic.is_some_and(|topic| {
+        topic.error.is_ok()
+            && !topic.partitions.is_empty()
+            && topic.partitions.iter().all(|at| at.leader.is_some())
+    })
 }
 
 fn creatable(topic: &NewTopic) -> CreatableTopic {

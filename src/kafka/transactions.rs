@@ -97,7 +97,10 @@ impl Client {
             return Err(error(failure, TransactionOutcome::Aborted));
         }
         match transaction.end(true).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                transaction.settle(groups).await;
+                Ok(())
+            }
             Err(unended) => {
                 let outcome = match unended.in_doubt {
                     true => TransactionOutcome::Unknown,
@@ -292,6 +295,31 @@ impl Transaction<'_> {
                     source: error,
                     in_doubt,
                 });
+            }
+        }
+    }
+
+    /// Waits until the commit shows. EndTxn answers once the verdict is written; each group's offsets
+    /// follow with the marker on its coordinator's partition, and until then a group that had none before
+    /// reads as one without any. One partition per group tells, since a group's offsets appear together.
+    /// What fails here changes nothing: the transaction is committed.
+    async fn settle(&self, groups: &BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>>) {
+        let probe = groups.iter().filter_map(|(group, offsets)| {
+            let (first, _) = offsets.first_key_value()?;
+            Some((group.clone(), vec![first.clone()]))
+        });
+        let probe: BTreeMap<String, Vec<TopicPartition>> = probe.collect();
+        match self.client.committed_offsets_at(&probe).await {
+            Ok(read) => {
+                for (group, error) in read
+                    .iter()
+                    .filter_map(|(at, read)| Some((at, read.as_ref().err()?)))
+                {
+                    tracing::warn!(%error, "group {group}: the committed transaction does not show yet");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the committed transaction could not be read back")
             }
         }
     }
