@@ -60,14 +60,21 @@ async fn topics_are_created_described_and_altered(client: &Client) -> String {
         name: topic.clone(),
         partitions: 3,
         replication_factor: -1,
-        configs: BTreeMap::from([("retention.ms".to_string(), "-1".to_string())]),
+        // The records are dated 1970: the default retention would take them within minutes.
+        configs: BTreeMap::from([
+            ("retention.ms".to_string(), "-1".to_string()),
+            ("segment.ms".to_string(), "3600000".to_string()),
+        ]),
     };
     let bad = NewTopic {
         name: "not a topic's name".to_string(),
         ..new.clone()
     };
 
-    let dry = client.create_topics(&[new.clone()], true).await.unwrap();
+    let dry = client
+        .create_topics(std::slice::from_ref(&new), true)
+        .await
+        .unwrap();
     assert!(dry[0].1.is_ok(), "{dry:?}");
     let created = client
         .create_topics(&[bad, new.clone()], false)
@@ -98,11 +105,12 @@ async fn topics_are_created_described_and_altered(client: &Client) -> String {
     let entries = configs[&topic].as_ref().unwrap();
     assert!(entries.len() > 20);
     let overrides: Vec<_> = entries.iter().filter(|entry| entry.is_override()).collect();
-    assert_eq!(overrides.len(), 1);
+    assert_eq!(overrides.len(), 2);
+    assert_eq!(overrides[0].name, "retention.ms");
     assert_eq!(overrides[0].value.as_deref(), Some("-1"));
 
     let set = BTreeMap::from([("compression.type".to_string(), "producer".to_string())]);
-    let delete = ["retention.ms".to_string()];
+    let delete = ["segment.ms".to_string()];
     client
         .alter_topic_configs(&topic, &set, &delete)
         .await
@@ -120,7 +128,7 @@ async fn topics_are_created_described_and_altered(client: &Client) -> String {
             .clone()
     };
     assert!(find("compression.type").is_override());
-    assert_eq!(find("retention.ms").source, ConfigSource::DEFAULT_CONFIG);
+    assert_eq!(find("segment.ms").source, ConfigSource::DEFAULT_CONFIG);
     let bad = BTreeMap::from([("retention.ms".to_string(), "soon".to_string())]);
     let refused = client
         .alter_topic_configs(&topic, &bad, &[])

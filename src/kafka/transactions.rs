@@ -35,8 +35,8 @@ const END_TXN_MAX_VERSION: i16 = 4;
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// What one TxnOffsetCommit may weigh.
 const BYTES_PER_COMMIT: usize = 400 << 10;
-/// How many TxnOffsetCommits are under way at once.
-const COMMITS_IN_FLIGHT: usize = 8;
+/// How many calls of one kind are under way at once.
+const IN_FLIGHT: usize = 8;
 
 /// An open transaction.
 struct Transaction<'a> {
@@ -145,11 +145,18 @@ impl Transaction<'_> {
             .filter(|(_, offsets)| !offsets.is_empty())
             .map(|(group, _)| group.clone())
             .collect();
-        for group in &names {
-            self.add_group(group).await.map_err(|source| Failure {
-                group: Some(group.clone()),
-                ..Failure::new(TransactionStage::AddGroup, source)
-            })?;
+        // They wait for each other at the coordinator, since a broker takes a connection's requests one
+        // at a time; having several on the way saves the time between them.
+        let mut added = futures::stream::iter(&names)
+            .map(|group| async move {
+                self.add_group(group).await.map_err(|source| Failure {
+                    group: Some(group.clone()),
+                    ..Failure::new(TransactionStage::AddGroup, source)
+                })
+            })
+            .buffered(IN_FLIGHT);
+        while let Some(added) = added.next().await {
+            added?;
         }
         // All coordinators in few requests; one that is not found now is looked for with its group.
         let _ = self
@@ -162,7 +169,7 @@ impl Transaction<'_> {
         }
         let mut commits = futures::stream::iter(parts)
             .map(|(group, part)| self.commit(group, part))
-            .buffer_unordered(COMMITS_IN_FLIGHT);
+            .buffer_unordered(IN_FLIGHT);
         while let Some(committed) = commits.next().await {
             committed?;
         }
