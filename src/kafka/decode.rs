@@ -43,9 +43,10 @@ impl Buf for Bounded {
     }
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
         let byte = self.bytes.try_get_u8()?;
-        self.varint |= u64::from(byte & 0x7f) << self.shift.min(56);
+        self.varint |= u64::from(byte & 0x7f) << self.shift;
         self.shift += 7;
-        if byte < 0x80 {
+        // The decoder takes the fifth byte for the last, whatever it says.
+        if byte < 0x80 || self.shift == 35 {
             let value = std::mem::take(&mut self.varint);
             self.shift = 0;
             // Compact lengths are one more than the length they tell.
@@ -173,7 +174,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_varint_that_goes_on_after_five_bytes_is_bounded_too() {
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        frame.put_slice(&[0xff; 60]);
+        assert!(decode::<MetadataResponse>(frame.freeze(), 12).is_err());
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
         #[test]
         fn hostile_bytes_are_an_error_or_a_message_never_a_panic(bytes: Vec<u8>) {
             let _ = decode::<MetadataResponse>(Bytes::from(bytes.clone()), 12);
