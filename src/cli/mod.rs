@@ -1,6 +1,141 @@
 //! Argument parsing, terminal, exit codes; no logic.
+//!
+//! A command prepares what the layers below need, calls them, and shows what came of it. Every error leaves
+//! through [`report`], every exit status comes from [`ExitClass`].
+
+mod arguments;
+mod causes;
+mod columns;
+mod execution_view;
+mod plan_view;
+mod report;
+mod runbook;
+mod scripts;
+mod show;
+mod style;
+
+use crate::base::CancellationToken;
+use crate::run::ExitClass;
+use arguments::{Arguments, Command, Output};
+use clap::{CommandFactory, Parser};
+use report::Report;
+use serde_json::Value;
+use std::io::Write;
+use std::process::ExitCode;
+use style::Style;
 
 /// Entry point of the binary.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(2)
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    ExitCode::from(dispatch(arguments.command).code())
+}
+
+fn dispatch(command: Command) -> ExitClass {
+    let (output, result) = match command {
+        Command::Run(arguments) => (arguments.output, runbook::run(arguments)),
+        Command::Rehearse(arguments) => (arguments.output, runbook::rehearse(arguments)),
+        Command::Eval(arguments) => (arguments.output, scripts::eval(arguments)),
+        Command::Check(arguments) => (arguments.output, scripts::check(arguments)),
+        Command::Docs(arguments) => (Output::Text, scripts::docs(arguments)),
+        Command::History(arguments) => (arguments.output, show::history(arguments)),
+        Command::Show(arguments) => (arguments.output, show::show(arguments)),
+        Command::Completions(arguments) => {
+            let mut command = Arguments::command();
+            clap_complete::generate(arguments.shell, &mut command, "kbr", &mut std::io::stdout());
+            (Output::Text, Ok(ExitClass::Done))
+        }
+        Command::Resume(_) => (Output::Text, Err(not_in_this_version("resume"))),
+        Command::Undo(_) => (Output::Text, Err(not_in_this_version("undo"))),
+        Command::Apply(_) => (Output::Text, Err(not_in_this_version("apply"))),
+        Command::Test(_) => (Output::Text, Err(not_in_this_version("test"))),
+        Command::Repl(_) => (Output::Text, Err(not_in_this_version("repl"))),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(report) => {
+            tell(&report, output);
+            report.exit
+        }
+    }
+}
+
+fn not_in_this_version(name: &str) -> Box<Report> {
+    Box::new(
+        Report::usage("E0103", format!("kbr {name} is not in this version"))
+            .now("kbr --help lists what is"),
+    )
+}
+
+/// Shows an error: as text on standard error, or as the command's one JSON document.
+fn tell(report: &Report, output: Output) {
+    match output {
+        Output::Text => {
+            let text = report.draw(&Style::of_stderr());
+            // A closed standard error leaves the exit status to tell it.
+            let _ = std::io::stderr().write_all(text.as_bytes());
+        }
+        Output::Json => print_json(&report.json()),
+    }
+}
+
+/// Writes to standard output. A reader that went away (`| head`) is not an error of ours.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+fn print_json(document: &Value) {
+    print(&format!("{document:#}\n"));
+}
+
+/// Runs `work` with a token that Ctrl-C and SIGTERM cancel; a second signal ends the process at once.
+fn with_runtime<T>(
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T, Box<Report>>,
+) -> Result<T, Box<Report>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Box::new(
+                Report::new(
+                    "E0902",
+                    ExitClass::Failed,
+                    "the process cannot start its threads",
+                )
+                .why(error.to_string()),
+            )
+        })?;
+    let cancel = CancellationToken::new();
+    let result = runtime.block_on(async {
+        let signals = tokio::spawn(watch_signals(cancel.clone()));
+        let result = work(cancel).await;
+        signals.abort();
+        result
+    });
+    // A question that nobody answered still waits for standard input on a thread of its own.
+    runtime.shutdown_background();
+    result
+}
+
+async fn watch_signals(cancel: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    ) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if cancel.is_cancelled() {
+            std::process::exit(i32::from(ExitClass::Interrupted.code()));
+        }
+        let text = "\nstopping: what must be whole is finished first (again: stop at once)\n";
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        cancel.cancel();
+    }
 }

@@ -1,0 +1,173 @@
+//! The command line as clap reads it. Every command's help ends with an example.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "kbr",
+    version,
+    about = "Kafka backup, restore and consumer-offset recovery as runbooks",
+    after_help = "A first look, with no cluster at all:\n  kbr rehearse examples/dr-failover.rhai",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Show what a runbook would change; with --execute, change it
+    #[command(
+        after_help = "Examples:\n  kbr run dr-failover.rhai -- --at 2026-11-20T10:00:00Z\n  kbr run dr-failover.rhai --execute --confirm 7f3a91c20de4 -- --at 2026-11-20T10:00:00Z\n\nWithout --execute nothing is changed: the plan is shown, with the command that executes exactly it."
+    )]
+    Run(Run),
+    /// Execute a runbook against stand-ins: clusters inside this process, with seed data
+    #[command(
+        after_help = "Example:\n  kbr rehearse examples/dr-failover.rhai\n\nEvery cluster and store that the runbook names gets a stand-in; no server is needed or touched."
+    )]
+    Rehearse(Rehearse),
+    /// Evaluate an expression and show its value
+    #[command(
+        after_help = "Examples:\n  kbr eval 'cluster(\"127.0.0.1:9092\").topics()'\n  kbr eval 'store(\"file:archive/prod\").latest()' --output json"
+    )]
+    Eval(Eval),
+    /// Find mistakes in runbooks, without running them or touching anything
+    #[command(after_help = "Example:\n  kbr check runbooks/*.rhai")]
+    Check(Check),
+    /// Explain a verb, type or option of the runbook language
+    #[command(after_help = "Examples:\n  kbr docs\n  kbr docs restore")]
+    Docs(Docs),
+    /// List what was executed from this machine
+    #[command(after_help = "Example:\n  kbr history --limit 5")]
+    History(History),
+    /// Show one run: its plan, what came of each step, what was there before
+    #[command(after_help = "Example:\n  kbr show 20261121-0914-k7 --detail")]
+    Show(Show),
+    /// Print completions for a shell
+    #[command(after_help = "Example:\n  kbr completions bash > /etc/bash_completion.d/kbr")]
+    Completions(Completions),
+
+    // Words of the design that a hand may already know: refused by name, not as unknown words.
+    #[command(hide = true)]
+    Resume(Rest),
+    #[command(hide = true)]
+    Undo(Rest),
+    #[command(hide = true)]
+    Apply(Rest),
+    #[command(hide = true)]
+    Test(Rest),
+    #[command(hide = true)]
+    Repl(Rest),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document on standard output
+    Json,
+}
+
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The runbook
+    pub file: PathBuf,
+    /// Execute the plan, after showing it
+    #[arg(long)]
+    pub execute: bool,
+    /// Approve exactly the plan with this digest (at least 12 characters of it)
+    #[arg(long, value_name = "DIGEST", requires = "execute")]
+    pub confirm: Option<String>,
+    /// Show every partition
+    #[arg(long)]
+    pub detail: bool,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    /// Evaluate as of this instant, as the command under an earlier plan says
+    #[arg(long, value_name = "INSTANT")]
+    pub now: Option<String>,
+    /// Write the plan to a file
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub save: Option<PathBuf>,
+    /// The runbook's own arguments: --NAME VALUE
+    #[arg(last = true, value_name = "RUNBOOK ARGUMENTS")]
+    pub arguments: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Rehearse {
+    /// The runbook
+    pub file: PathBuf,
+    /// Show every partition
+    #[arg(long)]
+    pub detail: bool,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    /// The runbook's own arguments: --NAME VALUE
+    #[arg(last = true, value_name = "RUNBOOK ARGUMENTS")]
+    pub arguments: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct Eval {
+    /// The expression
+    pub code: String,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct Check {
+    /// The runbooks
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct Docs {
+    /// What to explain: restore, restore.before, confirm; nothing: the list of all names
+    pub name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct History {
+    /// How many runs, newest first
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct Show {
+    /// The run's id, or the beginning of it
+    pub run: String,
+    /// Show every partition
+    #[arg(long)]
+    pub detail: bool,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct Completions {
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub words: Vec<String>,
+}

@@ -1,0 +1,411 @@
+//! An execution as a person follows it: a bar while a step runs, its line with mark and time once it is done,
+//! the question at a gate, and the last lines.
+
+use super::plan_view::PlanView;
+use super::style::{Paint, Style, harmless, width, wrapped};
+use crate::base::size::format_bytes;
+use crate::base::text::grouped;
+use crate::base::time::format_duration_ms;
+use crate::base::{NoProgress, Progress, ProgressHandle};
+use crate::run::{
+    Answer, Approval, Approver, GateSection, PlanDocument, PlannedStep, Question, RunEnd,
+    RunReport, StepDocument, StepResult, StepState, Watcher,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Draws an execution. Finished steps go to `out`, everything that moves to standard error.
+pub struct ExecutionView<'a> {
+    plan: &'a PlanDocument,
+    out_style: Style,
+    error_style: Style,
+    detail: bool,
+    /// `--output json`: nothing on standard output but the document at the end.
+    silent: bool,
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl<'a> ExecutionView<'a> {
+    pub fn new(plan: &'a PlanDocument, detail: bool, silent: bool) -> Self {
+        Self {
+            plan,
+            out_style: Style::of_stdout(),
+            error_style: Style::of_stderr(),
+            detail,
+            silent,
+            bar: Mutex::new(None),
+        }
+    }
+
+    fn document(&self, ordinal: u32) -> Option<&StepDocument> {
+        self.plan.steps().find(|step| step.ordinal == ordinal)
+    }
+
+    /// Prints to standard output between two states of the bar.
+    fn print(&self, text: &str) {
+        if self.silent {
+            return;
+        }
+        let text = harmless(text);
+        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        match bar.as_ref() {
+            Some(bar) => bar.suspend(|| super::print(&text)),
+            None => super::print(&text),
+        }
+    }
+
+    /// The gate's ruler and the steps it covers.
+    fn section(&self, section: &GateSection, style: Style) -> String {
+        let view = PlanView::new(self.plan, style, false);
+        let title = match &section.text {
+            Some(text) => format!("confirm: {text}"),
+            None => {
+                let reason = section.steps.first().map(|(_, gate)| gate.reason.as_str());
+                format!("confirm: {}", reason.unwrap_or("go on?"))
+            }
+        };
+        let mut out = view.ruler(&title);
+        let mut notes: Vec<&str> = Vec::new();
+        for (planned, gate) in &section.steps {
+            if let Some(step) = self.document(planned.ordinal) {
+                out.push_str(&view.gate_lines(step.kind, step, gate));
+            }
+            for note in &gate.notes {
+                if !notes.contains(&note.as_str()) {
+                    notes.push(note);
+                }
+            }
+        }
+        for note in notes {
+            for line in wrapped(note, style.width - 8) {
+                out.push_str(&format!("        {line}\n"));
+            }
+        }
+        out
+    }
+
+    /// The line after the last step.
+    pub fn conclusion(&self, report: &RunReport, with_journal: bool) -> String {
+        let style = self.out_style;
+        let done = report
+            .steps
+            .iter()
+            .filter(|step| matches!(step.state, StepState::Done(_) | StepState::NoChange))
+            .count();
+        let time = format_duration_ms(report.elapsed.as_millis() as i64);
+        let steps = crate::base::text::counted(done as i128, "step");
+        let mark = match report.end {
+            RunEnd::Done => style.paint(Paint::Green, "✓"),
+            RunEnd::Incomplete => style.paint(Paint::Yellow, "!"),
+            _ => style.paint(Paint::Red, "✗"),
+        };
+        let head = match &report.end {
+            RunEnd::Done => format!("{steps} in {time}"),
+            RunEnd::Incomplete => format!("{steps} in {time}, incomplete"),
+            RunEnd::Failed { ordinal: 0, .. } => {
+                format!("{steps} in {time}, then the journal failed")
+            }
+            RunEnd::Failed { ordinal, .. } => format!("stopped at step {ordinal} after {time}"),
+            RunEnd::Refused { .. } => format!("not confirmed: stopped after {steps}"),
+            RunEnd::Interrupted => format!("interrupted after {time}, {steps} done"),
+        };
+        let mut parts = vec![head];
+        if with_journal {
+            parts.push(format!("run {}", report.run));
+        }
+        let totals: Vec<String> = report
+            .totals
+            .iter()
+            .map(|total| format!("{} {}", grouped(total.count), total.what))
+            .collect();
+        let totals = totals.join(", ");
+        let line = parts.join("    ");
+        let mut out = match width(&line) + 6 + width(&totals) <= style.width {
+            true => format!("\n{mark} {}\n", format!("{line}    {totals}").trim_end()),
+            false => {
+                let mut out = format!("\n{mark} {line}\n");
+                for more in wrapped(&totals, style.width - 2) {
+                    out.push_str(&format!("  {more}\n"));
+                }
+                out
+            }
+        };
+        out.push_str(&fate(report));
+        for missing in &report.incomplete {
+            for (index, line) in wrapped(missing, style.width - 16).into_iter().enumerate() {
+                let label = if index == 0 { "incomplete" } else { "" };
+                let label = style.paint(Paint::Yellow, &super::style::left(label, 12));
+                out.push_str(&format!("  {label}{line}\n"));
+            }
+        }
+        if with_journal {
+            out.push_str(&format!("  report: kbr show {}\n", report.run));
+        }
+        harmless(&out)
+    }
+}
+
+/// What a run that ended early has done and not done.
+fn fate(report: &RunReport) -> String {
+    if matches!(report.end, RunEnd::Done | RunEnd::Incomplete) {
+        return String::new();
+    }
+    let of = |wanted: &str| -> Vec<u32> {
+        report
+            .steps
+            .iter()
+            .filter(|step| step.state.word() == wanted)
+            .map(|step| step.ordinal)
+            .collect()
+    };
+    let mut done = of("done");
+    done.extend(of("no_change"));
+    done.sort_unstable();
+    let (failed, not_run) = (of("failed"), of("not_run"));
+    let mut parts = Vec::new();
+    if !done.is_empty() {
+        parts.push(format!("done and left as it is: {}", ranges(&done)));
+    }
+    if !failed.is_empty() {
+        parts.push(format!("failed: {}", ranges(&failed)));
+    }
+    if !not_run.is_empty() {
+        parts.push(format!("did not run: {}", ranges(&not_run)));
+    }
+    let nothing = done.is_empty() && failed.is_empty();
+    let tail = if nothing { "; nothing was changed" } else { "" };
+    format!("  steps {}{tail}\n", parts.join("; "))
+}
+
+/// `1–5, 7`.
+fn ranges(ordinals: &[u32]) -> String {
+    let mut out: Vec<String> = Vec::new();
+    let mut index = 0;
+    while index < ordinals.len() {
+        let first = ordinals[index];
+        let mut last = first;
+        while index + 1 < ordinals.len() && ordinals[index + 1] == last + 1 {
+            index += 1;
+            last = ordinals[index];
+        }
+        out.push(match last - first {
+            0 => first.to_string(),
+            1 => format!("{first}, {last}"),
+            _ => format!("{first}–{last}"),
+        });
+        index += 1;
+    }
+    out.join(", ")
+}
+
+impl Watcher for ExecutionView<'_> {
+    fn step_started(&self, step: &PlannedStep) -> ProgressHandle {
+        // A pipe or a log gets the finished lines only: a bar there would be noise.
+        if !console_is_terminal() {
+            return NoProgress::handle();
+        }
+        let Some(document) = self.document(step.ordinal) else {
+            return NoProgress::handle();
+        };
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(12));
+        let head = format!(
+            "{:>3}  {:<6}   {}",
+            step.ordinal,
+            document.kind.word(),
+            document.view.target()
+        );
+        bar.set_style(spinning());
+        bar.set_prefix(harmless(&head));
+        bar.enable_steady_tick(Duration::from_millis(120));
+        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
+        Arc::new(Bar {
+            bar,
+            seen: Mutex::new(Seen::default()),
+        })
+    }
+
+    fn step_ended(&self, step: &PlannedStep, result: &StepResult) {
+        if let Some(bar) = self
+            .bar
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            bar.finish_and_clear();
+        }
+        let Some(document) = self.document(step.ordinal) else {
+            return;
+        };
+        let mark = match result.state {
+            StepState::Done(_) => '✓',
+            StepState::NoChange => '=',
+            StepState::Failed(_) => '✗',
+            StepState::NotRun => ' ',
+        };
+        let time = format_duration_ms(result.elapsed.as_millis() as i64);
+        let view = PlanView::new(self.plan, self.out_style, self.detail);
+        let mut text = view.step(document, mark, Some(&time));
+        if let StepState::Done(outcome) = &result.state {
+            for line in &outcome.lines {
+                for line in wrapped(line, self.out_style.width - super::columns::INDENT) {
+                    text.push_str(&format!("{}{line}\n", " ".repeat(super::columns::INDENT)));
+                }
+            }
+        }
+        self.print(&text);
+    }
+
+    fn gate_passed(&self, section: &GateSection, how: &Approval) {
+        let how = match how {
+            Approval::Rehearsal => "a rehearsal confirms by itself; for real it asks here",
+            _ => "confirmed by the plan's digest",
+        };
+        let mut text = self.section(section, self.out_style);
+        text.push_str(&format!(
+            "        {}\n",
+            self.out_style.paint(Paint::Grey, how)
+        ));
+        self.print(&text);
+    }
+}
+
+#[async_trait::async_trait]
+impl Approver for ExecutionView<'_> {
+    async fn ask(&self, question: &Question<'_>) -> Answer {
+        let mut text = self.section(question.section, self.error_style);
+        let what = match question.section.steps.len() {
+            0 => "Type yes".to_string(),
+            _ if question.word.contains(' ') => {
+                format!("Type the clusters' names ({})", question.word)
+            }
+            _ => format!("Type the cluster's name ({})", question.word),
+        };
+        text.push_str(&format!("        {what} to go on: "));
+        let mut error = std::io::stderr();
+        // Without a terminal to write to there is nobody to answer either.
+        let _ = error.write_all(harmless(&text).as_bytes());
+        let _ = error.flush();
+        let line = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).map(|_| line)
+        })
+        .await;
+        let typed = match line {
+            Ok(Ok(line)) => line.trim().to_string(),
+            _ => String::new(),
+        };
+        match typed == question.word {
+            true => Answer::Yes,
+            false => Answer::No(typed),
+        }
+    }
+}
+
+fn console_is_terminal() -> bool {
+    use std::io::IsTerminal;
+    std::io::stderr().is_terminal()
+}
+
+/// Feeds a bar.
+struct Bar {
+    bar: ProgressBar,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    records: u64,
+    bytes: u64,
+    total_records: u64,
+    doing: String,
+}
+
+impl Bar {
+    fn message(&self, seen: &Seen) -> String {
+        let records = match (seen.records, seen.total_records) {
+            (0, 0) => String::new(),
+            (done, 0) => format!("{}   ", short(done)),
+            (done, total) => format!("{}/{}   ", short(done), short(total)),
+        };
+        let elapsed = self.bar.elapsed().as_secs_f64();
+        let rate = match seen.bytes {
+            0 => String::new(),
+            bytes if elapsed > 0.2 => {
+                format!("{}/s   ", format_bytes((bytes as f64 / elapsed) as u64))
+            }
+            _ => String::new(),
+        };
+        format!("{records}{rate}{}", seen.doing)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Seen)) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut seen);
+        self.bar.set_message(self.message(&seen));
+    }
+}
+
+impl Progress for Bar {
+    fn total(&self, records: u64, bytes: u64) {
+        // Bytes tell the time better than records; a step without bytes counts records.
+        let length = if bytes > 0 { bytes } else { records };
+        if length > 0 {
+            self.bar.set_style(measured());
+            self.bar.set_length(length);
+        }
+        self.update(|seen| seen.total_records = records);
+    }
+
+    fn advance(&self, records: u64, bytes: u64) {
+        self.update(|seen| {
+            seen.records += records;
+            seen.bytes += bytes;
+        });
+        self.bar.inc(if bytes > 0 { bytes } else { records });
+    }
+
+    fn doing(&self, what: &str) {
+        self.update(|seen| seen.doing = harmless(what));
+    }
+}
+
+fn spinning() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix}  {spinner} {wide_msg}")
+        .unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn measured() -> ProgressStyle {
+    ProgressStyle::with_template("{prefix}  {bar:28} {percent:>3} %   {msg}   {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("█▉▊▋▌▍▎▏░")
+}
+
+/// `818k`, `1.2M`.
+fn short(number: u64) -> String {
+    match number {
+        0..10_000 => grouped(number),
+        10_000..1_000_000 => format!("{}k", number / 1_000),
+        _ => format!("{:.1}M", number as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinals_are_told_as_ranges() {
+        assert_eq!(ranges(&[1, 2, 3, 5, 7, 8]), "1–3, 5, 7, 8");
+        assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn counts_in_a_bar_are_short() {
+        assert_eq!(
+            [short(818), short(818_123), short(1_204_551)],
+            ["818", "818k", "1.2M"]
+        );
+    }
+}

@@ -1,0 +1,355 @@
+//! A plan as a person reads it: what will change, what will not, what stands in the way, what to type next.
+
+use super::columns::{self, Columns, INDENT};
+use super::style::{Paint, Style, harmless, left, width, wrapped};
+use crate::base::size::format_bytes;
+use crate::run::{Gate, ItemDocument, PlanDocument, StepDocument, StepKind, StepStatus};
+
+/// How many blocked reasons are spelt out below the plan.
+const BLOCKED_SHOWN: usize = 10;
+
+/// Draws a plan.
+pub struct PlanView<'a> {
+    pub plan: &'a PlanDocument,
+    pub style: Style,
+    pub detail: bool,
+    columns: Columns,
+}
+
+impl<'a> PlanView<'a> {
+    pub fn new(plan: &'a PlanDocument, style: Style, detail: bool) -> Self {
+        let lines = plan
+            .steps()
+            .flat_map(|step| step.view.lines.iter().map(|line| (step.kind, line)))
+            .collect::<Vec<_>>();
+        Self {
+            plan,
+            style,
+            detail,
+            columns: Columns::of(&lines),
+        }
+    }
+
+    /// Everything: header, steps, summary, what is blocked. Ends with a line break.
+    pub fn draw(&self) -> String {
+        let mut out = self.header();
+        out.push('\n');
+        out.push_str(&self.items());
+        out.push('\n');
+        out.push_str(&self.summary());
+        out.push_str(&self.blocked());
+        harmless(&out)
+    }
+
+    pub fn header(&self) -> String {
+        let plan = self.plan;
+        let mut rows = vec![(
+            "runbook",
+            plan.runbook.name.clone(),
+            format!("({})", &plan.runbook.digest.hex()[..7]),
+        )];
+        if !plan.arguments.is_empty() {
+            rows.push(("arguments", runbook_arguments(plan), String::new()));
+        }
+        for archive in &plan.archives {
+            rows.push(("archive", archive.url.clone(), archive.description.clone()));
+        }
+        let names = plan.clusters.iter().map(|fact| width(&fact.name)).max();
+        for cluster in &plan.clusters {
+            let id: String = cluster.id.chars().take(8).collect();
+            rows.push((
+                "cluster",
+                left(&cluster.name, names.unwrap_or(0)),
+                format!("{}, id {id}", cluster.description),
+            ));
+        }
+        let mut out = String::new();
+        for (label, what, more) in rows {
+            let label = self.style.paint(Paint::Grey, &left(label, 10));
+            if 10 + width(&what) + 2 + width(&more) <= self.style.width {
+                out.push_str(&format!(
+                    "{label}{}\n",
+                    format!("{what}  {more}").trim_end()
+                ));
+            } else {
+                out.push_str(&format!(
+                    "{label}{}\n{}{more}\n",
+                    what.trim_end(),
+                    " ".repeat(12)
+                ));
+            }
+        }
+        if plan.rehearsal {
+            let label = self.style.paint(Paint::Grey, &left("rehearsal", 10));
+            out.push_str(&format!(
+                "{label}every cluster and store is a stand-in inside this process\n"
+            ));
+        }
+        out
+    }
+
+    fn items(&self) -> String {
+        let mut out = String::new();
+        let mut confirmed = false;
+        for item in &self.plan.items {
+            match item {
+                ItemDocument::Confirm { text, .. } => {
+                    confirmed = true;
+                    out.push_str(&self.ruler(&format!("confirm: {text}")));
+                }
+                ItemDocument::Step(step) => {
+                    if let (Some(gate), false, StepStatus::Change) =
+                        (&step.gate, confirmed, step.status)
+                    {
+                        out.push_str(&self.ruler(&format!("asks first: {}", gate.reason)));
+                    }
+                    out.push_str(&self.step(step, ' ', None));
+                }
+            }
+        }
+        if let Some(stopped) = &self.plan.stopped {
+            let place = stopped
+                .span
+                .map_or(String::new(), |span| format!(" (line {})", span.line));
+            out.push_str(&self.ruler(&format!("not reached: the rest of the runbook{place}")));
+            out.push_str(&self.indented(&stopped.why, Paint::Yellow));
+        }
+        if self.plan.items.is_empty() && self.plan.stopped.is_none() {
+            out.push_str("  nothing to do: the runbook adds no step\n");
+        }
+        out
+    }
+
+    /// `     ── confirm: Move 2 groups on dr? ─────────…`
+    pub fn ruler(&self, text: &str) -> String {
+        let text = text.lines().next().unwrap_or("");
+        let head = format!("     ── {text} ");
+        let rest = self.style.width.saturating_sub(width(&head)).max(2);
+        let line = format!("{head}{}", "─".repeat(rest));
+        format!("{}\n", self.style.paint(Paint::Bold, &line))
+    }
+
+    /// One step with its notes. `mark` stands before the ordinal; `time` ends the first line.
+    pub fn step(&self, step: &StepDocument, mark: char, time: Option<&str>) -> String {
+        let paint = match step.status {
+            StepStatus::Blocked => Paint::Red,
+            StepStatus::NoChange => Paint::Grey,
+            StepStatus::Change => paint_of(step.kind),
+        };
+        let mut out = String::new();
+        let mut ordinal = format!("{mark}{:>2}", step.ordinal);
+        let mut kind = step.kind.word();
+        for line in &step.view.lines {
+            let mut drawn = self.columns.draw(step.kind, line, &self.style).into_iter();
+            let first = drawn.next().unwrap_or_default();
+            let suffix = match (step.status, kind.is_empty()) {
+                (StepStatus::NoChange, false) => Some("no change".to_string()),
+                (_, false) => time.map(str::to_string),
+                _ => None,
+            };
+            let head = format!("{ordinal}  {}   ", self.style.paint(paint, &left(kind, 6)));
+            let body = match step.status {
+                StepStatus::NoChange => self.style.paint(Paint::Grey, &first),
+                _ => first.clone(),
+            };
+            out.push_str(&head);
+            out.push_str(&body);
+            if let Some(suffix) = suffix {
+                let used = INDENT + width(&first);
+                let pad = self
+                    .style
+                    .width
+                    .saturating_sub(used + width(&suffix))
+                    .max(3);
+                if used + 3 + width(&suffix) <= self.style.width {
+                    out.push_str(&" ".repeat(pad));
+                } else {
+                    out.push('\n');
+                    let pad = self.style.width.saturating_sub(width(&suffix));
+                    out.push_str(&" ".repeat(pad));
+                }
+                out.push_str(&self.style.paint(Paint::Grey, &suffix));
+            }
+            out.push('\n');
+            for more in drawn {
+                out.push_str(&format!("{}{more}\n", " ".repeat(INDENT)));
+            }
+            for note in &line.notes {
+                out.push_str(&self.indented(note, Paint::Grey));
+            }
+            for blocked in &line.blocked {
+                out.push_str(&self.indented(&format!("{blocked}   blocked"), Paint::Red));
+            }
+            if let (true, Some(detail)) = (self.detail, &line.detail) {
+                for row in columns::detail(detail) {
+                    out.push_str(&format!("{}{row}\n", " ".repeat(INDENT)));
+                }
+            }
+            (ordinal, kind) = ("   ".to_string(), "");
+        }
+        let told = step.view.lines.iter().any(|line| !line.blocked.is_empty());
+        if step.status == StepStatus::Blocked && !told {
+            for blocked in step.blocked.iter().take(BLOCKED_SHOWN) {
+                out.push_str(&self.indented(&format!("{}   blocked", blocked.what), Paint::Red));
+            }
+        }
+        out
+    }
+
+    /// A note below a step: indented, broken between words.
+    fn indented(&self, text: &str, paint: Paint) -> String {
+        wrapped(text, self.style.width.saturating_sub(INDENT))
+            .into_iter()
+            .map(|line| format!("{}{}\n", " ".repeat(INDENT), self.style.paint(paint, &line)))
+            .collect()
+    }
+
+    fn summary(&self) -> String {
+        let summary = &self.plan.summary;
+        let mut parts = Vec::new();
+        if !summary.kinds.is_empty() {
+            parts.push(summary.kinds.join(", "));
+        }
+        if summary.no_change > 0 {
+            parts.push(format!("{} no change", summary.no_change));
+        }
+        if summary.blocked > 0 {
+            parts.push(format!("{} blocked", summary.blocked));
+        }
+        if self.plan.stopped.is_some() {
+            parts.push("the rest not reached".into());
+        }
+        if summary.bytes > 0 {
+            parts.push(format!("{} to write", format_bytes(summary.bytes)));
+        }
+        parts.push("nothing was changed".into());
+        let mut out = String::new();
+        for line in wrapped(&parts.join(" · "), self.style.width - 2) {
+            out.push_str(&format!("  {line}\n"));
+        }
+        out
+    }
+
+    fn blocked(&self) -> String {
+        let blocked: Vec<(u32, &crate::run::Blocked)> = self
+            .plan
+            .steps()
+            .flat_map(|step| step.blocked.iter().map(|blocked| (step.ordinal, blocked)))
+            .collect();
+        let mut out = String::new();
+        for (index, (ordinal, blocked)) in blocked.iter().take(BLOCKED_SHOWN).enumerate() {
+            let label = match index {
+                0 => format!("\n{}", self.style.paint(Paint::Red, &left("blocked", 10))),
+                _ => " ".repeat(10),
+            };
+            let what = format!("step {ordinal}: {}", blocked.what);
+            out.push_str(&hanging(&label, &what, self.style.width));
+            if let Some(hint) = &blocked.hint {
+                out.push_str(&hanging(&" ".repeat(10), hint, self.style.width));
+            }
+        }
+        if blocked.len() > BLOCKED_SHOWN {
+            let more = blocked.len() - BLOCKED_SHOWN;
+            out.push_str(&format!("{}and {more} more\n", " ".repeat(10)));
+        }
+        out
+    }
+
+    /// What a question shows for its gated steps.
+    pub fn gate_lines(&self, kind: StepKind, step: &StepDocument, gate: &Gate) -> String {
+        let lines = match gate.lines.is_empty() {
+            true => &step.view.lines,
+            false => &gate.lines,
+        };
+        let columns = Columns::of(&lines.iter().map(|line| (kind, line)).collect::<Vec<_>>());
+        let mut out = String::new();
+        for line in lines {
+            for (index, drawn) in columns.draw(kind, line, &self.style).iter().enumerate() {
+                let indent = if index == 0 { 8 } else { 10 };
+                out.push_str(&format!("{}{drawn}\n", " ".repeat(indent)));
+            }
+        }
+        out
+    }
+}
+
+/// Text after a label of ten columns, broken between words.
+fn hanging(label: &str, text: &str, columns: usize) -> String {
+    wrapped(text, columns.saturating_sub(10))
+        .into_iter()
+        .enumerate()
+        .map(|(index, line)| match index {
+            0 => format!("{label}{line}\n"),
+            _ => format!("{}{line}\n", " ".repeat(10)),
+        })
+        .collect()
+}
+
+fn paint_of(kind: StepKind) -> Paint {
+    match kind {
+        StepKind::Create | StepKind::Backup => Paint::Green,
+        StepKind::Update | StepKind::Write | StepKind::Reset => Paint::Yellow,
+        StepKind::Delete => Paint::Red,
+        StepKind::Verify | StepKind::Check => Paint::Plain,
+    }
+}
+
+/// `--at 2026-11-20T10:00:00Z`, as it can be typed again.
+pub fn runbook_arguments(plan: &PlanDocument) -> String {
+    let words: Vec<String> = plan
+        .arguments
+        .iter()
+        .map(|(name, value)| {
+            let name = name.replace('_', "-");
+            match value.as_str() {
+                "true" => format!("--{name}"),
+                value if value.starts_with("--") => format!("--{name}={}", quoted(value)),
+                value => format!("--{name} {}", quoted(value)),
+            }
+        })
+        .collect();
+    words.join(" ")
+}
+
+/// A word as a shell reads it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+/// The exact command that executes this plan.
+pub fn command_to_execute(plan: &PlanDocument, file: &str) -> String {
+    let mut command = format!("kbr run {} --execute", quoted(file));
+    if plan.now_read {
+        command.push_str(&format!(" --now {}", plan.now));
+    }
+    command.push_str(&format!(" --confirm {}", plan.digest.short()));
+    if !plan.arguments.is_empty() {
+        command.push_str(&format!(" -- {}", runbook_arguments(plan)));
+    }
+    command
+}
+
+/// The last line under a plan that was only shown.
+pub fn what_next(plan: &PlanDocument, file: &str, style: &Style) -> String {
+    let head = format!("plan {}", plan.digest.short());
+    if plan.summary.blocked > 0 {
+        return format!("\n{head} cannot be executed while a step is blocked\n");
+    }
+    if plan.stopped.is_some() {
+        return format!("\n{head} cannot be executed: its end is not known\n");
+    }
+    if plan.items.is_empty() {
+        return format!("\n{head}: nothing to execute\n");
+    }
+    let command = command_to_execute(plan, file);
+    let bold = style.paint(Paint::Bold, &command);
+    match width(&head) + 4 + width(&command) <= style.width {
+        true => format!("\n{head}    {bold}\n"),
+        // Never broken: it is there to be copied.
+        false => format!("\n{head}; to execute exactly this:\n  {bold}\n"),
+    }
+}

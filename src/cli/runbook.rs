@@ -1,0 +1,336 @@
+//! `kbr run` and `kbr rehearse`: evaluate, show, approve, apply.
+
+use super::arguments::{Output, Rehearse, Run};
+use super::execution_view::ExecutionView;
+use super::plan_view::{PlanView, what_next};
+use super::report::Report;
+use super::style::{Style, harmless};
+use super::{print, print_json, tell, with_runtime};
+use crate::base::{CancellationToken, TimestampMs, time};
+use crate::dsl::{self, EvaluateOptions, Evaluated, Source, World};
+use crate::run::{
+    Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunReport,
+    Witness, execute, journal_path,
+};
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+
+/// What both commands share.
+struct Job {
+    source: Source,
+    /// The file as it was typed, for the command to repeat.
+    file: String,
+    arguments: dsl::Arguments,
+    now: TimestampMs,
+    config: Config,
+    detail: bool,
+    output: Output,
+}
+
+impl Job {
+    fn new(
+        file: &Path,
+        words: &[String],
+        now: Option<&str>,
+        detail: bool,
+        output: Output,
+    ) -> Result<Self, Box<Report>> {
+        let arguments = dsl::Arguments::parse(words).map_err(|message| {
+            Report::usage("E0101", message).now("kbr run FILE -- --NAME VALUE")
+        })?;
+        let clock = time::now();
+        let now = match now {
+            None => clock,
+            Some(text) => time::parse_instant(text, clock)
+                .map_err(|message| Report::usage("E0104", format!("--now: {message}")))?,
+        };
+        Ok(Self {
+            source: read_source(file)?,
+            file: file.display().to_string(),
+            arguments,
+            now,
+            config: config_beside(file)?,
+            detail,
+            output,
+        })
+    }
+
+    async fn evaluate(
+        &self,
+        world: &Arc<World>,
+        cancel: CancellationToken,
+    ) -> Result<Evaluated, Box<Report>> {
+        let options = EvaluateOptions {
+            arguments: self.arguments.clone(),
+            now: self.now,
+            cancel,
+        };
+        dsl::evaluate(&self.source, world, options)
+            .await
+            .map_err(|error| Box::new(Report::from(&error)))
+    }
+
+    /// What the script printed, and the plan.
+    fn show(&self, printed: &[String], plan: &PlanDocument) {
+        if self.output == Output::Json {
+            return;
+        }
+        let mut text = String::new();
+        for line in printed {
+            text.push_str(&format!("{}\n", harmless(line.trim_end())));
+        }
+        if !printed.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&PlanView::new(plan, Style::of_stdout(), self.detail).draw());
+        print(&text);
+    }
+
+    /// Executes and shows what came of it.
+    async fn execute(
+        &self,
+        plan: &Plan,
+        printed: &[String],
+        approval: Approval,
+        journal: &Journal,
+        cancel: CancellationToken,
+    ) -> Result<ExitClass, Box<Report>> {
+        let document = plan.document();
+        let silent = self.output == Output::Json;
+        let view = ExecutionView::new(&document, self.detail, silent);
+        if !silent {
+            print("\n");
+        }
+        let execution = Execution {
+            approval,
+            approver: &view,
+            journal,
+            watcher: &view,
+            cancel,
+        };
+        let report = execute(plan, execution)
+            .await
+            .map_err(|error| Box::new(Report::from(&error)))?;
+        let error = failure(&report);
+        let exit = error
+            .as_ref()
+            .map_or(report.end.exit(), |report| report.exit);
+        if silent {
+            let error = error.map(|report| report.json());
+            print_json(&with_printed(
+                report.document(&document, exit, error),
+                printed,
+            ));
+            return Ok(exit);
+        }
+        print(&view.conclusion(&report, !plan.rehearsal));
+        if let Some(error) = error {
+            print("\n");
+            tell(&error, Output::Text);
+        }
+        Ok(exit)
+    }
+}
+
+/// The failure that ended a run, as a report.
+fn failure(report: &RunReport) -> Option<Report> {
+    match &report.end {
+        RunEnd::Failed { error, .. } => Some(Report::from(error)),
+        RunEnd::Refused {
+            typed,
+            word,
+            before,
+        } => {
+            let typed = match typed.is_empty() {
+                true => "nothing".to_string(),
+                false => format!("{typed:?}"),
+            };
+            let ordinals: Vec<String> = before.iter().map(u32::to_string).collect();
+            let mut report = Report::new(
+                "E0408",
+                ExitClass::ConfirmationRequired,
+                "not confirmed; the steps it guards did not run",
+            )
+            .fact("typed", format!("{typed}, not {word:?}"));
+            if !ordinals.is_empty() {
+                report = report.fact("guards", format!("step {}", ordinals.join(", ")));
+            }
+            Some(report.now(
+                "run the same command again: what is done already shows as drift or no change",
+            ))
+        }
+        RunEnd::Done | RunEnd::Incomplete | RunEnd::Interrupted => None,
+    }
+}
+
+fn with_printed(mut document: Value, printed: &[String]) -> Value {
+    document["printed"] = json!(printed);
+    document
+}
+
+/// `kbr run`
+pub fn run(arguments: Run) -> Result<ExitClass, Box<Report>> {
+    if arguments.save.is_some() {
+        return Err(Box::new(
+            Report::usage("E0103", "kbr run --save is not in this version")
+                .now("--confirm DIGEST binds an execution to the plan that was read"),
+        ));
+    }
+    let job = Job::new(
+        &arguments.file,
+        &arguments.arguments,
+        arguments.now.as_deref(),
+        arguments.detail,
+        arguments.output,
+    )?;
+    // Before any read: an execution that cannot be journalled must not even be looked forward to.
+    let journal = match arguments.execute {
+        true => Some(open_journal()?),
+        false => None,
+    };
+    with_runtime(async |cancel| {
+        let world = Arc::new(World::real(job.config.clone()));
+        let outcome = run_in(&job, &arguments, &world, journal.as_ref(), cancel).await;
+        world.shutdown().await;
+        outcome
+    })
+}
+
+async fn run_in(
+    job: &Job,
+    arguments: &Run,
+    world: &Arc<World>,
+    journal: Option<&Journal>,
+    cancel: CancellationToken,
+) -> Result<ExitClass, Box<Report>> {
+    let Evaluated { plan, printed } = job.evaluate(world, cancel.clone()).await?;
+    let document = plan.document();
+    job.show(&printed, &document);
+    let Some(journal) = journal else {
+        match job.output {
+            Output::Text => print(&what_next(&document, &job.file, &Style::of_stdout())),
+            Output::Json => print_json(&with_printed(json!(document), &printed)),
+        }
+        return Ok(ExitClass::Done);
+    };
+    witness(journal, &plan);
+    let approval = match &arguments.confirm {
+        Some(digest) => Approval::Digest(digest.clone()),
+        None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
+            Approval::Terminal
+        }
+        None => Approval::Nobody,
+    };
+    job.execute(&plan, &printed, approval, journal, cancel)
+        .await
+}
+
+/// `kbr rehearse`
+pub fn rehearse(arguments: Rehearse) -> Result<ExitClass, Box<Report>> {
+    let job = Job::new(
+        &arguments.file,
+        &arguments.arguments,
+        None,
+        arguments.detail,
+        arguments.output,
+    )?;
+    // Nothing that lasts is changed, so nothing that lasts is written.
+    let journal = Journal::in_memory().map_err(|error| Report::from(&error))?;
+    with_runtime(async |cancel| {
+        let world = World::rehearsal(job.config.clone())
+            .await
+            .map_err(|error| Report::from(&error))?;
+        let world = Arc::new(world);
+        let outcome = async {
+            let Evaluated { plan, printed } = job.evaluate(&world, cancel.clone()).await?;
+            job.show(&printed, &plan.document());
+            job.execute(&plan, &printed, Approval::Rehearsal, &journal, cancel)
+                .await
+        }
+        .await;
+        world.shutdown().await;
+        outcome
+    })
+}
+
+/// Remembers the newest generation seen of each archive, and says so when one is not what it was: archives are
+/// write-once, and cutting off their end shows nowhere else.
+fn witness(journal: &Journal, plan: &Plan) {
+    for fact in &plan.archives {
+        let (Some(id), Some(generation), Some(digest)) =
+            (&fact.id, fact.generation, fact.generation_digest)
+        else {
+            continue;
+        };
+        let seen = journal.witness(id).ok().flatten();
+        match seen {
+            Some(seen) if seen.generation == generation && seen.digest != digest => tell(
+                &Report {
+                    warning: true,
+                    ..Report::new(
+                        "W0603",
+                        ExitClass::Done,
+                        format!(
+                            "generation {generation} of {} is not the one seen before",
+                            fact.url
+                        ),
+                    )
+                }
+                .fact("now", digest.hex())
+                .fact("before", seen.digest.hex()),
+                Output::Text,
+            ),
+            Some(seen) if seen.generation > generation => {}
+            // The run's own entry will fail, and say why, if the journal cannot be written.
+            _ => {
+                let _ = journal.remember(&Witness {
+                    archive_id: id.clone(),
+                    generation,
+                    digest,
+                });
+            }
+        }
+    }
+}
+
+/// Opens the journal for an execution; a broken chain is told, and does not stop a recovery.
+fn open_journal() -> Result<Journal, Box<Report>> {
+    let path = journal_path(|name| std::env::var_os(name)).map_err(|error| Report::from(&error))?;
+    let journal = Journal::open(&path).map_err(|error| Report::from(&error))?;
+    if let Some(broken) = journal.verify().map_err(|error| Report::from(&error))? {
+        tell(
+            &super::show::broken_chain(&path, &broken, true),
+            Output::Text,
+        );
+    }
+    Ok(journal)
+}
+
+/// Reads a runbook, or says what is in the way.
+pub fn read_source(file: &Path) -> Result<Source, Box<Report>> {
+    Source::read(file).map_err(|error| {
+        let report = Report::usage("E0102", format!("cannot read {}", file.display()))
+            .why(without_number(&error));
+        Box::new(match file.extension() {
+            Some(_) => report,
+            None => report.now(format!("did you mean {}.rhai?", file.display())),
+        })
+    })
+}
+
+/// `No such file or directory`, without the number that means nothing to an operator.
+fn without_number(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_string(),
+        None => text,
+    }
+}
+
+/// The `kbr.toml` that belongs to a runbook.
+pub fn config_beside(file: &Path) -> Result<Config, Box<Report>> {
+    let folder = file.parent().unwrap_or(Path::new("."));
+    Config::find(folder).map_err(|error| Box::new(Report::from(&error)))
+}
