@@ -36,6 +36,7 @@ pub struct Mapping {
     source_end: Offset,
     target_base: Offset,
     target_end: Offset,
+    records: u64,
 }
 
 /// A translated offset and how it came about.
@@ -124,6 +125,11 @@ impl Mapping {
 
     /// Restored records from a target offset on: a group's lag right after it is moved there.
     pub fn lag_from(&self, target: Offset) -> u64 {
+        // Restore leaves no holes in the target, and then no run needs to be looked at.
+        let span = (self.target_end - self.target_base).unsigned_abs();
+        if self.records == span {
+            return (self.target_end - target).clamp(0, span as i64) as u64;
+        }
         let next = self.runs.partition_point(|run| run.target_to() <= target);
         self.runs[next..]
             .iter()
@@ -231,6 +237,7 @@ impl MappingBuilder {
             });
         }
         Ok(Mapping {
+            records: self.runs.iter().map(|run| run.count().unsigned_abs()).sum(),
             target_end: self.target_end(),
             target_base: self.target_base,
             source_end,

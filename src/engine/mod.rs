@@ -1,7 +1,9 @@
 //! Backup, restore, offsets, verification: plan, then apply.
 
 mod error;
+pub mod groups;
 pub mod mapping;
+pub mod offsets;
 pub mod restore;
 pub mod verify;
 

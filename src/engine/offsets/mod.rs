@@ -1,0 +1,19 @@
+//! Moving consumer groups to the right offsets: translate exactly, show every row, move all groups or none.
+//!
+//! [`plan`] reads the target's groups and answers with a value. [`check`] asks, right before the effect, whether the
+//! world is still as planned; [`apply`] commits everything in one transaction and reads it back; [`reconcile`] tells
+//! after a crash how far it came. The broker checks nothing of an offset commit (design §10), so kbr does.
+
+mod apply;
+mod check;
+mod error;
+mod options;
+mod plan;
+mod resolve;
+
+pub use apply::{Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile};
+pub use check::{ActiveGroup, check};
+pub use error::{Difference, Drifted, Error, NotMoved, OutsideLog, Result};
+pub use options::{Options, OutOfRange, Strategy};
+pub use plan::{Blocked, Plan, Reason, Row, Skipped, Summary, Why};
+pub use resolve::{Source, SourcePartition, SourceTopic, plan};

@@ -1,0 +1,265 @@
+//! The offset plan as a value: one row per group and partition, with where to, why, and what stands in the way.
+
+use super::check::ActiveGroup;
+use super::options::{OutOfRange, Strategy};
+use crate::base::text::grouped;
+use crate::base::{Offset, PartitionId, TopicPartition};
+use crate::kafka::CommitWanted;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Everything a reset would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub target_cluster_id: String,
+    pub strategy: Strategy,
+    pub out_of_range: OutOfRange,
+    /// Sorted by group, topic, partition.
+    pub rows: Vec<Row>,
+    /// Committed offsets that are left alone, by group, topic and reason.
+    pub skipped: Vec<Skipped>,
+    /// What stands in the way and belongs to no row: a name that matches no group.
+    pub blocked: Vec<Blocked>,
+    /// Groups that read a target topic right now; their rows are blocked.
+    pub active: Vec<ActiveGroup>,
+}
+
+/// One group's way on one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub group: String,
+    /// The source's topic and partition.
+    pub topic: String,
+    pub partition: PartitionId,
+    pub target_topic: String,
+    pub target_partition: PartitionId,
+    /// The next record the group would have read at the source.
+    pub committed: Offset,
+    /// What the group has committed at the target now, if anything.
+    pub from: Option<Offset>,
+    /// Where it goes.
+    #[serde(serialize_with = "outcome")]
+    pub target: Result<Offset, Blocked>,
+    pub why: Why,
+    /// Restored records it has not read: as it stands now, and once it is moved.
+    pub lag_before: Option<u64>,
+    pub lag_after: Option<u64>,
+    /// Committed along with the offset at the source, and again at the target.
+    pub metadata: String,
+    /// What the group has at the target now, to be put back by an undo.
+    pub from_metadata: Option<String>,
+}
+
+fn outcome<S: serde::Serializer>(
+    target: &Result<Offset, Blocked>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match target {
+        Ok(offset) => offset.serialize(serializer),
+        Err(blocked) => blocked.serialize(serializer),
+    }
+}
+
+/// How the target offset was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "why")]
+pub enum Why {
+    /// At the very record it would have read next.
+    SameRecord,
+    /// That record was not restored; at the next one that was.
+    NextRestored { source: Offset },
+    /// It had read everything that was restored.
+    AfterLast,
+    /// Out of the archived range and moved to its nearest end.
+    Clamped { to: Offset },
+    /// There is no target.
+    Blocked,
+}
+
+impl Why {
+    /// One word for a table.
+    pub fn exactness(&self) -> &'static str {
+        match self {
+            Why::SameRecord | Why::NextRestored { .. } | Why::AfterLast => "exact",
+            Why::Clamped { .. } => "clamped",
+            Why::Blocked => "blocked",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::SameRecord => f.write_str("same record"),
+            Why::NextRestored { source } => write!(
+                f,
+                "its record was not restored; next is {}",
+                grouped(source.0)
+            ),
+            Why::AfterLast => f.write_str("after the last restored record"),
+            Why::Clamped { to } => write!(f, "clamped to {}", grouped(to.0)),
+            Why::Blocked => f.write_str("blocked"),
+        }
+    }
+}
+
+/// Why a row cannot be moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    NotYetArchived,
+    BeforeArchive,
+    KnownAfterExecution,
+    OtherIncarnation,
+    GroupActive,
+    SameTarget,
+    MetadataTooLong,
+    NothingSelected,
+}
+
+/// Something that stands in the way, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Blocked {
+    pub reason: Reason,
+    pub what: String,
+    pub hint: Option<String>,
+}
+
+impl Blocked {
+    pub(super) fn new(reason: Reason, what: String, hint: impl Into<Option<&'static str>>) -> Self {
+        Self {
+            reason,
+            what,
+            hint: hint.into().map(str::to_string),
+        }
+    }
+}
+
+/// Committed offsets that a plan leaves alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    pub group: String,
+    pub topic: String,
+    pub partitions: Vec<PartitionId>,
+    pub why: &'static str,
+}
+
+/// One group on one target topic, in a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    pub group: String,
+    pub target_topic: String,
+    pub partitions: usize,
+    /// Partitions whose offset really changes.
+    pub changes: usize,
+    pub clamped: usize,
+    pub blocked: usize,
+    pub lag_before: u64,
+    pub lag_after: u64,
+}
+
+impl Row {
+    /// The partition at the target.
+    pub fn target_partition(&self) -> TopicPartition {
+        TopicPartition::new(self.target_topic.clone(), self.target_partition)
+    }
+
+    /// Whether the group is somewhere else now.
+    pub fn is_change(&self) -> bool {
+        matches!(&self.target, Ok(target) if Some(*target) != self.from)
+    }
+
+    pub(super) fn block(&mut self, blocked: Blocked) {
+        self.why = Why::Blocked;
+        self.lag_after = None;
+        self.target = Err(blocked);
+    }
+}
+
+impl Plan {
+    /// The groups that have rows, sorted.
+    pub fn group_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.rows.iter().map(|row| row.group.clone()).collect();
+        names.dedup();
+        names
+    }
+
+    /// Everything that stands in the way: of the plan as a whole, then row by row.
+    pub fn blocks(&self) -> Vec<&Blocked> {
+        let rows = self.rows.iter().filter_map(|row| row.target.as_ref().err());
+        self.blocked.iter().chain(rows).collect()
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        !self.blocked.is_empty() || self.rows.iter().any(|row| row.target.is_err())
+    }
+
+    /// Rows whose offset really changes.
+    pub fn changes(&self) -> usize {
+        self.rows.iter().filter(|row| row.is_change()).count()
+    }
+
+    /// The plan in one line per group and target topic, sorted.
+    pub fn summaries(&self) -> Vec<Summary> {
+        let mut lines: BTreeMap<(&str, &str), Summary> = BTreeMap::new();
+        for row in &self.rows {
+            let line = lines
+                .entry((&row.group, &row.target_topic))
+                .or_insert_with(|| Summary {
+                    group: row.group.clone(),
+                    target_topic: row.target_topic.clone(),
+                    ..Summary::default()
+                });
+            line.partitions += 1;
+            line.changes += usize::from(row.is_change());
+            line.clamped += usize::from(matches!(row.why, Why::Clamped { .. }));
+            line.blocked += usize::from(row.target.is_err());
+            line.lag_before += row.lag_before.unwrap_or(0);
+            line.lag_after += row.lag_after.unwrap_or(0);
+        }
+        lines.into_values().collect()
+    }
+
+    /// The plan for some of its groups only, for a step of its own.
+    pub fn only(&self, takes: impl Fn(&str) -> bool) -> Plan {
+        Plan {
+            rows: self
+                .rows
+                .iter()
+                .filter(|row| takes(&row.group))
+                .cloned()
+                .collect(),
+            skipped: self
+                .skipped
+                .iter()
+                .filter(|skipped| takes(&skipped.group))
+                .cloned()
+                .collect(),
+            active: self
+                .active
+                .iter()
+                .filter(|active| takes(&active.group))
+                .cloned()
+                .collect(),
+            ..self.clone()
+        }
+    }
+
+    /// What to commit: rows that change, by group.
+    pub fn commits(&self) -> BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>> {
+        let mut groups: BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>> = BTreeMap::new();
+        for row in self.rows.iter().filter(|row| row.is_change()) {
+            if let Ok(offset) = row.target {
+                groups.entry(row.group.clone()).or_default().insert(
+                    row.target_partition(),
+                    CommitWanted {
+                        offset,
+                        metadata: row.metadata.clone(),
+                    },
+                );
+            }
+        }
+        groups
+    }
+}

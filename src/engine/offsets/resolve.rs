@@ -1,0 +1,391 @@
+//! Making the offset plan: the archive's committed offsets through the restore's mapping.
+
+use super::check::{ActiveGroup, active_groups};
+use super::error::Result;
+use super::options::{Options, OutOfRange, Strategy};
+use super::plan::{Blocked, Plan, Reason, Row, Skipped, Why};
+use crate::archive::{GroupEntry, GroupOffset};
+use crate::base::text::grouped;
+use crate::base::{Offset, PartitionId, TopicId, TopicPartition};
+use crate::engine::mapping::{How, Mapping};
+use crate::engine::restore::WriteTopic;
+use crate::kafka::{Client, Committed};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What coordinators take unless told otherwise (`offset.metadata.max.bytes`).
+const LONGEST_METADATA: usize = 4096;
+
+const NOT_RESTORED: &str = "not part of this restore";
+const NOT_SELECTED: &str = "topic not selected";
+
+/// What the offsets are planned from: a snapshot's groups and a restore's topics.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    pub groups: Vec<GroupEntry>,
+    pub topics: Vec<SourceTopic>,
+}
+
+/// One restored topic.
+#[derive(Clone, Debug)]
+pub struct SourceTopic {
+    pub topic: String,
+    /// Nil if not known.
+    pub topic_id: TopicId,
+    pub target_topic: String,
+    pub partitions: Vec<SourcePartition>,
+}
+
+/// One restored partition.
+#[derive(Clone, Debug)]
+pub struct SourcePartition {
+    pub partition: PartitionId,
+    pub target_partition: PartitionId,
+    /// The source's log start; records before it were gone at the source already.
+    pub log_start: Offset,
+    /// The end of what the archive holds (exclusive).
+    pub to: Offset,
+    /// `None`: only execution can tell where each record goes.
+    pub mapping: Option<Mapping>,
+}
+
+impl From<&WriteTopic> for SourceTopic {
+    /// As planned: the mapping is the predicted one, which execution must reproduce.
+    fn from(write: &WriteTopic) -> Self {
+        Self {
+            topic: write.source_topic.clone(),
+            topic_id: write.source_topic_id,
+            target_topic: write.topic.clone(),
+            partitions: write
+                .partitions
+                .iter()
+                .map(|partition| SourcePartition {
+                    partition: partition.source,
+                    target_partition: partition.target,
+                    log_start: partition.from,
+                    to: partition.to,
+                    mapping: partition.mapping.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Committed offsets of the target's groups.
+pub(super) type Current = BTreeMap<String, BTreeMap<TopicPartition, Committed>>;
+
+/// Reads the target's groups and plans every committed offset of the selected groups.
+pub async fn plan(source: &Source, target: &Client, options: &Options) -> Result<Plan> {
+    let names: Vec<String> = source
+        .groups
+        .iter()
+        .filter(|group| options.groups.takes(&group.group))
+        .map(|group| group.group.clone())
+        .collect();
+    let mut current = Current::new();
+    let mut described = Vec::new();
+    if !names.is_empty() {
+        for (group, committed) in target.committed_offsets(&names, true).await? {
+            current.insert(group, committed?);
+        }
+        for (_, description) in target.describe_groups(&names).await? {
+            described.push(description?);
+        }
+    }
+    let mut plan = resolve(source, &current, options);
+    plan.target_cluster_id = target.cluster_id().to_string();
+    let active = active_groups(&described, &topics_by_group(&plan));
+    block_active(&mut plan, active);
+    Ok(plan)
+}
+
+/// The target topics that each group of the plan would be moved on.
+pub(super) fn topics_by_group(plan: &Plan) -> BTreeMap<&str, BTreeSet<&str>> {
+    let mut topics: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for row in &plan.rows {
+        topics
+            .entry(&row.group)
+            .or_default()
+            .insert(&row.target_topic);
+    }
+    topics
+}
+
+fn block_active(plan: &mut Plan, active: Vec<ActiveGroup>) {
+    for group in &active {
+        for row in &mut plan.rows {
+            if row.group == group.group && group.reads.contains(&row.target_topic) {
+                row.block(Blocked::new(
+                    Reason::GroupActive,
+                    format!("group {} is active: {}", group.group, group.members_text()),
+                    "stop the consumers and run the same command again; \
+                     or reset only topics they do not read",
+                ));
+            }
+        }
+    }
+    plan.active = active;
+}
+
+/// The plan without a look at who is active. `current`: what the groups have committed at the target.
+pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> Plan {
+    let topics: BTreeMap<&str, Vec<&SourceTopic>> =
+        source.topics.iter().fold(BTreeMap::new(), |mut by, topic| {
+            by.entry(topic.topic.as_str()).or_default().push(topic);
+            by
+        });
+    let mut rows = Vec::new();
+    let mut skipped = Skips::default();
+    for group in &source.groups {
+        if !options.groups.takes(&group.group) {
+            continue;
+        }
+        let at_target = current.get(&group.group);
+        for offset in &group.offsets {
+            // The coordinator takes −1 for "nothing committed".
+            if offset.offset.0 < 0 {
+                continue;
+            }
+            if !options.topics.takes(&offset.topic) {
+                skipped.add(group, offset, NOT_SELECTED);
+                continue;
+            }
+            let mut found = false;
+            for topic in topics.get(offset.topic.as_str()).into_iter().flatten() {
+                let partition = topic
+                    .partitions
+                    .iter()
+                    .find(|partition| partition.partition == offset.partition);
+                if let Some(partition) = partition {
+                    found = true;
+                    rows.push(row(group, offset, topic, partition, at_target, options));
+                }
+            }
+            if !found {
+                skipped.add(group, offset, NOT_RESTORED);
+            }
+        }
+    }
+    rows.sort_by(|a, b| {
+        (&a.group, &a.topic, a.partition, &a.target_topic).cmp(&(
+            &b.group,
+            &b.topic,
+            b.partition,
+            &b.target_topic,
+        ))
+    });
+    block_same_targets(&mut rows);
+    let mut plan = Plan {
+        target_cluster_id: String::new(),
+        strategy: options.strategy,
+        out_of_range: options.out_of_range,
+        rows,
+        skipped: skipped.finish(),
+        blocked: Vec::new(),
+        active: Vec::new(),
+    };
+    plan.blocked = nothing_selected(source, options, &plan);
+    plan
+}
+
+/// A selection that takes nothing must not pass for a reset that succeeded.
+fn nothing_selected(source: &Source, options: &Options, plan: &Plan) -> Vec<Blocked> {
+    let names: Vec<&str> = source.groups.iter().map(|g| g.group.as_str()).collect();
+    let mut blocked: Vec<Blocked> = options
+        .groups
+        .unmatched(&names)
+        .into_iter()
+        .map(|pattern| {
+            Blocked::new(
+                Reason::NothingSelected,
+                format!("no group in the archive matches {}", pattern.text()),
+                "archive.latest().groups() lists them",
+            )
+        })
+        .collect();
+    if plan.rows.is_empty() && blocked.is_empty() {
+        blocked.push(Blocked::new(
+            Reason::NothingSelected,
+            "no selected group has a committed offset on a restored topic".to_string(),
+            "check the topics of the restore and the groups of the offset plan",
+        ));
+    }
+    blocked
+}
+
+fn row(
+    group: &GroupEntry,
+    offset: &GroupOffset,
+    topic: &SourceTopic,
+    partition: &SourcePartition,
+    at_target: Option<&BTreeMap<TopicPartition, Committed>>,
+    options: &Options,
+) -> Row {
+    let target = TopicPartition::new(topic.target_topic.clone(), partition.target_partition);
+    let now = at_target.and_then(|offsets| offsets.get(&target));
+    let mut row = Row {
+        group: group.group.clone(),
+        topic: topic.topic.clone(),
+        partition: partition.partition,
+        target_topic: target.topic,
+        target_partition: target.partition,
+        committed: offset.offset,
+        from: now.map(|committed| committed.offset),
+        target: Ok(Offset(0)),
+        why: Why::Blocked,
+        lag_before: None,
+        lag_after: None,
+        metadata: offset.metadata.clone(),
+        from_metadata: now.map(|committed| committed.metadata.clone()),
+    };
+    if let Some(mapping) = &partition.mapping {
+        // Without a commit it would read everything, or nothing: the former is what there is to lose.
+        row.lag_before = Some(mapping.lag_from(row.from.unwrap_or(mapping.target_base())));
+    }
+    let Strategy::Exact = options.strategy;
+    match exact(offset, topic, partition, options.out_of_range) {
+        Ok((mapping, target, why)) => {
+            row.lag_after = Some(mapping.lag_from(target));
+            row.target = Ok(target);
+            row.why = why;
+        }
+        Err(blocked) => row.block(blocked),
+    }
+    row
+}
+
+fn exact<'m>(
+    offset: &GroupOffset,
+    topic: &SourceTopic,
+    partition: &'m SourcePartition,
+    out_of_range: OutOfRange,
+) -> Result<(&'m Mapping, Offset, Why), Blocked> {
+    let committed = offset.offset;
+    let place = format!("{} p{}", topic.topic, partition.partition);
+    if let Some(id) = offset.topic_id
+        && !id.is_nil()
+        && !topic.topic_id.is_nil()
+        && id != topic.topic_id
+    {
+        return Err(Blocked::new(
+            Reason::OtherIncarnation,
+            format!(
+                "{place}: committed {} belongs to another topic of that name (id {id})",
+                grouped(committed.0)
+            ),
+            "take a backup now (kbr run backup.rhai --execute)",
+        ));
+    }
+    if offset.metadata.len() > LONGEST_METADATA {
+        return Err(Blocked::new(
+            Reason::MetadataTooLong,
+            format!(
+                "{place}: its commit carries {} bytes of metadata, more than brokers take ({LONGEST_METADATA})",
+                grouped(offset.metadata.len() as i64)
+            ),
+            None,
+        ));
+    }
+    let Some(mapping) = &partition.mapping else {
+        return Err(Blocked::new(
+            Reason::KnownAfterExecution,
+            format!("{place}: where its records go is known only after execution"),
+            "raise the restore's scan budget, so that the plan reads what the filter or time bound cuts",
+        ));
+    };
+    if committed > partition.to {
+        let end = partition.to;
+        return match out_of_range {
+            OutOfRange::Block => Err(Blocked::new(
+                Reason::NotYetArchived,
+                format!(
+                    "{place}: committed {} is not in the archive yet (ends at {})",
+                    grouped(committed.0),
+                    grouped(end.0)
+                ),
+                "take a backup now (kbr run backup.rhai --execute), or say .out_of_range(\"clamp\")",
+            )),
+            OutOfRange::Clamp => Ok((mapping, mapping.target_end(), Why::Clamped { to: end })),
+        };
+    }
+    if committed < partition.log_start {
+        let start = partition.log_start;
+        return match out_of_range {
+            OutOfRange::Block => Err(Blocked::new(
+                Reason::BeforeArchive,
+                format!(
+                    "{place}: committed {} lies before the source's log start {}",
+                    grouped(committed.0),
+                    grouped(start.0)
+                ),
+                "retention had removed what it would have read next; \
+                 say .out_of_range(\"clamp\") to go on with the oldest record there is",
+            )),
+            OutOfRange::Clamp => Ok((
+                mapping,
+                mapping.translate(start).offset,
+                Why::Clamped { to: start },
+            )),
+        };
+    }
+    let translated = mapping.translate(committed);
+    let why = match translated.how {
+        How::SameRecord => Why::SameRecord,
+        How::NextRestored { source } => Why::NextRestored { source },
+        How::AfterLast => Why::AfterLast,
+    };
+    Ok((mapping, translated.offset, why))
+}
+
+/// Two source partitions into one: neither offset alone is right for both.
+fn block_same_targets(rows: &mut [Row]) {
+    let mut seen: BTreeMap<(String, TopicPartition), usize> = BTreeMap::new();
+    for row in rows.iter() {
+        *seen
+            .entry((row.group.clone(), row.target_partition()))
+            .or_default() += 1;
+    }
+    for row in rows {
+        let target = row.target_partition();
+        if seen.get(&(row.group.clone(), target.clone())) > Some(&1) {
+            row.block(Blocked::new(
+                Reason::SameTarget,
+                format!(
+                    "{} p{}: several source partitions go to {target}, so no single offset is exact",
+                    row.topic, row.partition
+                ),
+                "restore them to topics of their own",
+            ));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Skips(BTreeMap<(String, String, &'static str), Vec<PartitionId>>);
+
+impl Skips {
+    fn add(&mut self, group: &GroupEntry, offset: &GroupOffset, why: &'static str) {
+        self.0
+            .entry((group.group.clone(), offset.topic.clone(), why))
+            .or_default()
+            .push(offset.partition);
+    }
+
+    fn finish(self) -> Vec<Skipped> {
+        self.0
+            .into_iter()
+            .map(|((group, topic, why), mut partitions)| {
+                partitions.sort();
+                Skipped {
+                    group,
+                    topic,
+                    partitions,
+                    why,
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

@@ -1,0 +1,311 @@
+//! Planning from values written down here; no cluster.
+
+use super::*;
+use crate::base::Selection;
+use crate::engine::mapping::MappingBuilder;
+
+/// Of `orders` p0 (10..30 archived): 10–12 and 20–21 restored, to 100 and on.
+fn mapping() -> Mapping {
+    let mut builder = MappingBuilder::new(Offset(100));
+    for source in [10, 11, 12, 20, 21] {
+        builder.append(Offset(source)).unwrap();
+    }
+    builder.finish(Offset(30)).unwrap()
+}
+
+fn orders(mapping: Option<Mapping>) -> SourceTopic {
+    SourceTopic {
+        topic: "orders".into(),
+        topic_id: TopicId::from_u128(1),
+        target_topic: "orders_dr".into(),
+        partitions: vec![SourcePartition {
+            partition: PartitionId(0),
+            target_partition: PartitionId(0),
+            log_start: Offset(10),
+            to: Offset(30),
+            mapping,
+        }],
+    }
+}
+
+fn group(name: &str, offsets: &[(&str, i32, i64)]) -> GroupEntry {
+    GroupEntry {
+        group: name.into(),
+        state: "Empty".into(),
+        protocol_type: "consumer".into(),
+        offsets: offsets
+            .iter()
+            .map(|(topic, partition, offset)| GroupOffset {
+                topic: topic.to_string(),
+                partition: PartitionId(*partition),
+                offset: Offset(*offset),
+                metadata: "m".into(),
+                ..GroupOffset::default()
+            })
+            .collect(),
+    }
+}
+
+fn source(committed: i64) -> Source {
+    Source {
+        groups: vec![group("g", &[("orders", 0, committed)])],
+        topics: vec![orders(Some(mapping()))],
+    }
+}
+
+fn planned(source: &Source, options: &Options) -> Plan {
+    resolve(source, &Current::new(), options)
+}
+
+fn clamp() -> Options {
+    Options {
+        out_of_range: OutOfRange::Clamp,
+        ..Options::default()
+    }
+}
+
+#[test]
+fn an_offset_within_the_archive_goes_to_the_first_restored_record_at_or_after_it() {
+    let cases = [
+        (10, 100, Why::SameRecord, 5),
+        (13, 103, Why::NextRestored { source: Offset(20) }, 2),
+        (21, 104, Why::SameRecord, 1),
+        (22, 105, Why::AfterLast, 0),
+        (30, 105, Why::AfterLast, 0),
+    ];
+    for (committed, target, why, lag) in cases {
+        let plan = planned(&source(committed), &Options::default());
+        let row = &plan.rows[0];
+        assert_eq!(row.target, Ok(Offset(target)), "{committed}");
+        assert_eq!((row.why, row.lag_after), (why, Some(lag)));
+        assert_eq!((row.from, row.lag_before), (None, Some(5)));
+        assert_eq!(row.metadata, "m");
+        assert!(!plan.is_blocked());
+    }
+}
+
+#[test]
+fn an_offset_beyond_the_archive_blocks_and_clamps_only_when_told() {
+    let plan = planned(&source(9001), &Options::default());
+    let blocked = plan.rows[0].target.clone().unwrap_err();
+    assert_eq!(blocked.reason, Reason::NotYetArchived);
+    assert_eq!(
+        blocked.what,
+        "orders p0: committed 9,001 is not in the archive yet (ends at 30)"
+    );
+    assert!(blocked.hint.unwrap().contains(".out_of_range(\"clamp\")"));
+    assert_eq!(plan.blocks().len(), 1);
+    assert!(plan.commits().is_empty());
+
+    let plan = planned(&source(9001), &clamp());
+    assert_eq!(plan.rows[0].target, Ok(Offset(105)));
+    assert_eq!(plan.rows[0].why, Why::Clamped { to: Offset(30) });
+    assert_eq!(plan.rows[0].why.exactness(), "clamped");
+}
+
+#[test]
+fn an_offset_before_the_log_start_blocks_and_clamps_only_when_told() {
+    let plan = planned(&source(3), &Options::default());
+    assert_eq!(
+        plan.rows[0].target.clone().unwrap_err().reason,
+        Reason::BeforeArchive
+    );
+    let plan = planned(&source(3), &clamp());
+    assert_eq!(plan.rows[0].target, Ok(Offset(100)));
+    assert_eq!(plan.rows[0].why, Why::Clamped { to: Offset(10) });
+}
+
+#[test]
+fn topics_outside_the_restore_are_skipped_and_never_block() {
+    let mut source = source(10);
+    source.groups[0] = group(
+        "g",
+        &[
+            ("orders", 0, 10),
+            ("orders", 7, 4),
+            ("audit", 1, 5),
+            ("audit", 0, 5),
+        ],
+    );
+    let plan = planned(&source, &Options::default());
+    assert_eq!(plan.rows.len(), 1);
+    assert!(!plan.is_blocked());
+    let skipped: Vec<_> = plan
+        .skipped
+        .iter()
+        .map(|skipped| {
+            (
+                skipped.topic.as_str(),
+                skipped.partitions.clone(),
+                skipped.why,
+            )
+        })
+        .collect();
+    assert_eq!(
+        skipped,
+        [
+            (
+                "audit",
+                vec![PartitionId(0), PartitionId(1)],
+                "not part of this restore"
+            ),
+            ("orders", vec![PartitionId(7)], "not part of this restore"),
+        ]
+    );
+}
+
+#[test]
+fn without_a_mapping_the_row_says_that_only_execution_can_tell() {
+    let mut source = source(10);
+    source.topics = vec![orders(None)];
+    let plan = planned(&source, &Options::default());
+    assert_eq!(
+        plan.rows[0].target.clone().unwrap_err().reason,
+        Reason::KnownAfterExecution
+    );
+}
+
+#[test]
+fn a_commit_for_a_deleted_topic_of_the_same_name_is_not_taken_for_this_one() {
+    let mut source = source(10);
+    source.groups[0].offsets[0].topic_id = Some(TopicId::from_u128(2));
+    let plan = planned(&source, &Options::default());
+    assert_eq!(
+        plan.rows[0].target.clone().unwrap_err().reason,
+        Reason::OtherIncarnation
+    );
+    source.groups[0].offsets[0].topic_id = Some(TopicId::nil());
+    assert!(!planned(&source, &Options::default()).is_blocked());
+}
+
+#[test]
+fn two_source_partitions_into_one_target_partition_block() {
+    let mut source = source(10);
+    let mut other = orders(Some(mapping()));
+    other.topic = "orders-old".into();
+    source.topics.push(other);
+    source.groups[0] = group("g", &[("orders", 0, 10), ("orders-old", 0, 20)]);
+    let plan = planned(&source, &Options::default());
+    let reasons: Vec<_> = plan.blocks().iter().map(|blocked| blocked.reason).collect();
+    assert_eq!(reasons, [Reason::SameTarget, Reason::SameTarget]);
+}
+
+#[test]
+fn a_name_that_matches_no_group_blocks_the_plan() {
+    let options = Options {
+        groups: Selection::of(&["chekout-*"]).unwrap(),
+        ..Options::default()
+    };
+    let plan = planned(&source(10), &options);
+    assert!(plan.rows.is_empty());
+    assert_eq!(plan.blocked.len(), 1);
+    assert_eq!(
+        plan.blocked[0].what,
+        "no group in the archive matches chekout-*"
+    );
+    // All groups of an archive, and none has read what is restored: also nothing to be called a success.
+    let mut nothing = source(10);
+    nothing.groups[0] = group("g", &[("audit", 0, 5)]);
+    assert!(planned(&nothing, &Options::default()).is_blocked());
+}
+
+#[test]
+fn nothing_committed_is_no_row() {
+    let mut source = source(10);
+    source.groups[0] = group("g", &[("orders", 0, -1)]);
+    assert!(planned(&source, &Options::default()).rows.is_empty());
+}
+
+#[test]
+fn the_target_of_now_is_the_from_of_the_plan_and_no_change_is_not_committed() {
+    let committed = |offset| Committed {
+        offset: Offset(offset),
+        leader_epoch: -1,
+        metadata: "old".into(),
+    };
+    let tp = TopicPartition::new("orders_dr", 0);
+    let at = |offset| {
+        Current::from([(
+            "g".to_string(),
+            BTreeMap::from([(tp.clone(), committed(offset))]),
+        )])
+    };
+    let plan = resolve(&source(20), &at(101), &Options::default());
+    let row = &plan.rows[0];
+    assert_eq!((row.from, row.lag_before), (Some(Offset(101)), Some(4)));
+    assert_eq!(row.from_metadata.as_deref(), Some("old"));
+    let commits = plan.commits();
+    assert_eq!(commits["g"][&tp].offset, Offset(103));
+    assert_eq!(commits["g"][&tp].metadata, "m");
+
+    let plan = resolve(&source(20), &at(103), &Options::default());
+    assert_eq!(plan.changes(), 0);
+    assert!(plan.commits().is_empty());
+}
+
+#[test]
+fn an_active_group_blocks_its_rows_and_names_its_members() {
+    let mut plan = planned(&source(20), &Options::default());
+    block_active(
+        &mut plan,
+        vec![ActiveGroup {
+            group: "g".into(),
+            state: "Stable".into(),
+            members: vec![("app-1".into(), "/127.0.0.1".into())],
+            reads: vec!["orders_dr".into()],
+        }],
+    );
+    let blocked = plan.rows[0].target.clone().unwrap_err();
+    assert_eq!(blocked.reason, Reason::GroupActive);
+    assert_eq!(
+        blocked.what,
+        "group g is active: app-1 (127.0.0.1), subscribed to orders_dr"
+    );
+}
+
+#[test]
+fn the_summary_adds_up_per_group_and_topic() {
+    let mut source = source(10);
+    source.groups = vec![
+        group("b", &[("orders", 0, 20)]),
+        group("a", &[("orders", 0, 9001)]),
+    ];
+    let plan = planned(&source, &Options::default());
+    let lines: Vec<_> = plan
+        .summaries()
+        .into_iter()
+        .map(|line| {
+            (
+                line.group,
+                line.changes,
+                line.blocked,
+                line.lag_before,
+                line.lag_after,
+            )
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [("a".to_string(), 0, 1, 5, 0), ("b".to_string(), 1, 0, 5, 2)]
+    );
+    assert_eq!(plan.group_names(), ["a", "b"]);
+    assert_eq!(plan.only(|group| group == "b").rows.len(), 1);
+}
+
+#[test]
+fn strategies_that_are_not_there_yet_are_refused_by_name() {
+    use super::super::Error;
+    assert_eq!(Strategy::parse("exact").unwrap(), Strategy::Exact);
+    assert_eq!(
+        Strategy::parse("timestamp").unwrap_err().to_string(),
+        "strategy `timestamp` is not there yet; `exact` is"
+    );
+    assert_eq!(
+        Strategy::parse("exakt").unwrap_err().to_string(),
+        "there is no strategy `exakt`; did you mean `exact`?"
+    );
+    assert!(matches!(
+        OutOfRange::parse("clamped"),
+        Err(Error::UnknownOutOfRange { meant: Some(_), .. })
+    ));
+}
