@@ -4,13 +4,26 @@
 //! Apache Kafka: `tests/conformance` runs the same assertions against both. `README.md` next to this file
 //! lists what the sandbox does not do.
 
+mod api;
+mod batch;
+mod cluster;
+pub mod codes;
+mod configs;
+mod direct;
+mod groups;
 mod intercept;
+mod log;
+mod producers;
+mod server;
+mod transactions;
 
 pub use intercept::{Action, Seen};
 
-use crate::base::{Offset, PartitionId, TimestampMs, TopicId};
+use crate::base::{Offset, PartitionId, TimestampMs};
+use cluster::{Broker, Cluster};
+use server::Server;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Why the sandbox could not do what a test or a rehearsal asked of it directly.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +50,6 @@ pub enum Error {
         code: i16,
         message: String,
     },
-    #[error("sandbox: {0} is not built yet")]
-    NotBuilt(&'static str),
 }
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -108,164 +119,129 @@ pub struct OpenTransaction {
 /// A running cluster of in-process brokers. Dropping it stops them.
 #[derive(Debug)]
 pub struct Sandbox {
-    options: SandboxOptions,
+    cluster: Arc<Cluster>,
+    servers: Mutex<BTreeMap<i32, Server>>,
 }
 
 impl Sandbox {
     /// Binds one loopback port per broker and serves it.
-    pub async fn start(_options: SandboxOptions) -> Result<Self> {
-        Err(Error::NotBuilt("start"))
+    pub async fn start(options: SandboxOptions) -> Result<Self> {
+        if !(1..=16).contains(&options.brokers) {
+            return Err(Error::BrokerCount(options.brokers));
+        }
+        let count = options.brokers;
+        let sandbox = Self {
+            cluster: Arc::new(Cluster::new(options)),
+            servers: Mutex::default(),
+        };
+        for node_id in (1..).take(count) {
+            sandbox.listen(node_id, 0).await?;
+        }
+        Ok(sandbox)
+    }
+
+    async fn listen(&self, node_id: i32, port: u16) -> Result<()> {
+        let server = Server::start(self.cluster.clone(), node_id, port)
+            .await
+            .map_err(|source| Error::Listen {
+                name: self.name().to_string(),
+                source,
+            })?;
+        let broker = Broker {
+            port: server.port,
+            alive: true,
+        };
+        lock(&self.servers).insert(node_id, server);
+        let mut state = self.cluster.state();
+        state.brokers.insert(node_id, broker);
+        state.reelect();
+        drop(state);
+        self.cluster.touch();
+        Ok(())
     }
 
     /// `host:port` of every broker.
     pub fn bootstrap(&self) -> Vec<String> {
-        Vec::new()
+        self.cluster
+            .state()
+            .brokers
+            .values()
+            .map(|broker| format!("127.0.0.1:{}", broker.port))
+            .collect()
     }
 
     pub fn name(&self) -> &str {
-        &self.options.name
+        &self.cluster.options.name
     }
 
     /// Always the same for the same name, 22 characters like Kafka's own.
     pub fn cluster_id(&self) -> &str {
-        ""
+        &self.cluster.cluster_id
     }
 
     /// Adds an interceptor: it sees every request of every broker from now on.
-    pub fn intercept(&self, _interceptor: impl FnMut(&Seen) -> Action + Send + 'static) {}
+    pub fn intercept(&self, interceptor: impl FnMut(&Seen) -> Action + Send + 'static) {
+        self.cluster.interceptors.add(Box::new(interceptor));
+    }
 
     /// Removes all interceptors.
-    pub fn clear_interceptors(&self) {}
+    pub fn clear_interceptors(&self) {
+        self.cluster.interceptors.clear();
+    }
 
     /// How many requests of this API the cluster received so far.
-    pub fn request_count(&self, _api_key: i16) -> u64 {
-        0
+    pub fn request_count(&self, api_key: i16) -> u64 {
+        lock(&self.cluster.requests)
+            .get(&api_key)
+            .copied()
+            .unwrap_or(0)
     }
 
     /// Stops all brokers and waits until their sockets are closed.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        let servers = std::mem::take(&mut *lock(&self.servers));
+        for server in servers.into_values() {
+            server.stop.cancel();
+            server.tasks.close();
+            server.tasks.wait().await;
+        }
+    }
 
-    /// Closes a broker's listener and connections; its partitions move to other replicas, if any.
-    pub fn stop_broker(&self, _node_id: i32) -> Result<()> {
-        Err(Error::NotBuilt("stop_broker"))
+    /// Closes a broker's listener and connections; its partitions move to other replicas, if any are alive.
+    pub async fn stop_broker(&self, node_id: i32) -> Result<()> {
+        let server = lock(&self.servers)
+            .remove(&node_id)
+            .ok_or(Error::NoSuchBroker(node_id))?;
+        {
+            let mut state = self.cluster.state();
+            if let Some(broker) = state.brokers.get_mut(&node_id) {
+                broker.alive = false;
+            }
+            state.reelect();
+        }
+        self.cluster.touch();
+        server.stop.cancel();
+        server.tasks.close();
+        server.tasks.wait().await;
+        Ok(())
     }
 
     /// Listens again on the port the broker had.
-    pub async fn start_broker(&self, _node_id: i32) -> Result<()> {
-        Err(Error::NotBuilt("start_broker"))
+    pub async fn start_broker(&self, node_id: i32) -> Result<()> {
+        let port = match self.cluster.state().brokers.get(&node_id) {
+            Some(broker) if !broker.alive => broker.port,
+            Some(_) => return Ok(()),
+            None => return Err(Error::NoSuchBroker(node_id)),
+        };
+        self.listen(node_id, port).await
     }
+}
 
-    /// Makes another broker the leader, under the next leader epoch.
-    pub fn move_leader(&self, _topic: &str, _partition: i32, _node_id: i32) -> Result<()> {
-        Err(Error::NotBuilt("move_leader"))
-    }
-
-    pub fn create_topic(
-        &self,
-        _name: &str,
-        _partitions: i32,
-        _configs: &[(&str, &str)],
-    ) -> Result<TopicId> {
-        Err(Error::NotBuilt("create_topic"))
-    }
-
-    pub fn delete_topic(&self, _name: &str) -> Result<()> {
-        Err(Error::NotBuilt("delete_topic"))
-    }
-
-    /// The names of all topics, sorted.
-    pub fn topics(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// Appends one batch as the leader would for a producer: same checks, offsets assigned. Returns its base offset.
-    pub fn append(&self, _topic: &str, _partition: i32, _batch: &[u8]) -> Result<Offset> {
-        Err(Error::NotBuilt("append"))
-    }
-
-    /// Puts batches into the log as a follower does: offsets, epochs and inner gaps stay as they are. This is how
-    /// the log of a compacted topic is made. Returns the log's new end.
-    pub fn replicate(&self, _topic: &str, _partition: i32, _batches: &[u8]) -> Result<Offset> {
-        Err(Error::NotBuilt("replicate"))
-    }
-
-    /// Begins a transaction of a fresh producer with this batch and leaves it open.
-    pub fn begin_transaction(
-        &self,
-        _topic: &str,
-        _partition: i32,
-        _batch: &[u8],
-    ) -> Result<OpenTransaction> {
-        Err(Error::NotBuilt("begin_transaction"))
-    }
-
-    /// Writes the marker of a transaction begun with [`Sandbox::begin_transaction`]. Returns the marker's offset.
-    pub fn end_transaction(
-        &self,
-        _topic: &str,
-        _partition: i32,
-        _transaction: OpenTransaction,
-        _commit: bool,
-    ) -> Result<Offset> {
-        Err(Error::NotBuilt("end_transaction"))
-    }
-
-    /// Appends a batch in a transaction of its own and aborts it. Returns the batch's base offset.
-    pub fn append_aborted(&self, _topic: &str, _partition: i32, _batch: &[u8]) -> Result<Offset> {
-        Err(Error::NotBuilt("append_aborted"))
-    }
-
-    /// Every record of a partition from its log start, control records included, decompressed.
-    pub fn records(&self, _topic: &str, _partition: i32) -> Result<Vec<LogRecord>> {
-        Err(Error::NotBuilt("records"))
-    }
-
-    /// The log's batches as they are.
-    pub fn log(&self, _topic: &str, _partition: i32) -> Result<Vec<u8>> {
-        Err(Error::NotBuilt("log"))
-    }
-
-    pub fn log_start_offset(&self, _topic: &str, _partition: i32) -> Result<Offset> {
-        Err(Error::NotBuilt("log_start_offset"))
-    }
-
-    pub fn end_offset(&self, _topic: &str, _partition: i32) -> Result<Offset> {
-        Err(Error::NotBuilt("end_offset"))
-    }
-
-    pub fn last_stable_offset(&self, _topic: &str, _partition: i32) -> Result<Offset> {
-        Err(Error::NotBuilt("last_stable_offset"))
-    }
-
-    /// Moves the log start, as DeleteRecords and retention do.
-    pub fn delete_records(&self, _topic: &str, _partition: i32, _before: i64) -> Result<()> {
-        Err(Error::NotBuilt("delete_records"))
-    }
-
-    /// Cuts the log's end and starts a new leader epoch: what an unclean leader election does.
-    pub fn truncate(&self, _topic: &str, _partition: i32, _to: i64) -> Result<()> {
-        Err(Error::NotBuilt("truncate"))
-    }
-
-    /// Removes single records as the log cleaner does: offsets of the others stay, empty batches go.
-    pub fn compact_away(&self, _topic: &str, _partition: i32, _offsets: &[i64]) -> Result<()> {
-        Err(Error::NotBuilt("compact_away"))
-    }
-
-    /// Commits an offset for a group, whatever its state.
-    pub fn set_committed(
-        &self,
-        _group: &str,
-        _topic: &str,
-        _partition: i32,
-        _offset: i64,
-        _metadata: &str,
-    ) {
-    }
-
-    /// All committed offsets of a group by topic and partition; empty for an unknown group.
-    pub fn committed(&self, _group: &str) -> BTreeMap<(String, i32), CommittedOffset> {
-        BTreeMap::new()
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        for server in lock(&self.servers).values() {
+            server.stop.cancel();
+        }
     }
 }
 
