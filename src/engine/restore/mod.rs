@@ -27,5 +27,6 @@ pub use plan::{
     Blocked, CreateTopic, FinishTopic, Plan, Predicted, TargetState, TopicReport, WritePartition,
     WriteTopic, WrittenPartition,
 };
+pub(crate) use resolve::log_ranges;
 pub use resolve::plan;
 pub(crate) use select::{Fate, Selector};

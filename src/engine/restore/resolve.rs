@@ -378,7 +378,7 @@ impl Target {
 }
 
 /// Log start and end of each partition.
-pub(super) async fn log_ranges(
+pub(crate) async fn log_ranges(
     client: &Client,
     partitions: &[TopicPartition],
 ) -> Result<BTreeMap<TopicPartition, Range<i64>>> {

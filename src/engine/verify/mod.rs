@@ -49,6 +49,8 @@ pub struct PartitionReport {
 pub enum Difference {
     /// Fewer or more records than expected.
     Count { expected: u64, read: u64 },
+    /// More records follow than were restored: another producer wrote, or something was written twice.
+    Beyond { end: Offset, log_end: Offset },
     /// The records do not stand at consecutive offsets from where they were written.
     Offset { expected: Offset, read: Offset },
     /// Some record in these target offsets (end exclusive) has another key, value, header or timestamp.
@@ -66,6 +68,10 @@ impl std::fmt::Display for Difference {
                     grouped(*expected)
                 )
             }
+            Self::Beyond { end, log_end } => write!(
+                f,
+                "the restored records end at {end}, the log at {log_end}: another producer wrote into it"
+            ),
             Self::Offset { expected, read } => {
                 write!(f, "a record at offset {read} where {expected} was due")
             }
@@ -134,7 +140,7 @@ pub async fn verify_topic(
         .iter()
         .map(|partition| async move {
             let expected = expected::digests(write, partition, snapshot, cancel).await?;
-            let read = target::digests(
+            let mut read = target::digests(
                 &write.topic,
                 partition.target,
                 partition.base,
@@ -144,6 +150,11 @@ pub async fn verify_topic(
                 cancel,
             )
             .await?;
+            let end = partition.base + expected.0 as i64;
+            read.misplaced = match read.misplaced {
+                None => target::beyond(&write.topic, partition.target, end, client).await?,
+                found => found,
+            };
             Ok::<_, Error>(compare(partition.target, partition.base, expected, read))
         })
         .collect();

@@ -3,6 +3,7 @@
 use super::{Chunks, Difference};
 use crate::base::{CancellationToken, Offset, PartitionId, ProgressHandle, TopicPartition};
 use crate::engine::error::{Error, Result};
+use crate::engine::restore::log_ranges;
 use crate::kafka::{Class, Client, ErrorCode, FetchPartition, FetchWanted, Isolation};
 use crate::record::{Limits, batches};
 use std::time::{Duration, Instant};
@@ -91,6 +92,24 @@ pub async fn digests(
         }
     }
     Ok(read)
+}
+
+/// Whether the log goes on behind `end`.
+pub async fn beyond(
+    topic: &str,
+    partition: PartitionId,
+    end: Offset,
+    client: &Client,
+) -> Result<Option<Difference>> {
+    let at = TopicPartition::new(topic, partition);
+    let logs = log_ranges(client, std::slice::from_ref(&at)).await?;
+    Ok(logs
+        .get(&at)
+        .filter(|log| log.end > end.0)
+        .map(|log| Difference::Beyond {
+            end,
+            log_end: Offset(log.end),
+        }))
 }
 
 enum Fetched {
