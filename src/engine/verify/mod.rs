@@ -140,7 +140,7 @@ pub async fn verify_topic(
         .iter()
         .map(|partition| async move {
             let expected = expected::digests(write, partition, snapshot, cancel).await?;
-            let mut read = target::digests(
+            let read = target::digests(
                 &write.topic,
                 partition.target,
                 partition.base,
@@ -151,11 +151,10 @@ pub async fn verify_topic(
             )
             .await?;
             let end = partition.base + expected.0 as i64;
-            read.misplaced = match read.misplaced {
-                None => target::beyond(&write.topic, partition.target, end, client).await?,
-                found => found,
-            };
-            Ok::<_, Error>(compare(partition.target, partition.base, expected, read))
+            let beyond = target::beyond(&write.topic, partition.target, end, client).await?;
+            let mut report = compare(partition.target, partition.base, expected, read);
+            report.difference = report.difference.or(beyond);
+            Ok::<_, Error>(report)
         })
         .collect();
     let partitions = futures::stream::iter(work)
