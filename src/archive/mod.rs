@@ -29,7 +29,7 @@ pub use run_writer::{CHECKPOINT_EVERY, Committed, NewGeneration, RunOptions, Run
 pub use sealed::SealError;
 pub use segment::{
     BlockCodec, BlockEntry, FormatError, SegmentIndex, Stream, Trailer, decode_header,
-    decode_index, decode_segment, decode_trailer,
+    decode_index, decode_segment, decode_trailer, encode_index,
 };
 pub use segment_writer::{BLOCK_TARGET, PackWriter, SegmentWriter};
 pub use snapshot::{BlockRef, Snapshot, SnapshotPartition, SnapshotTopic, parse_groups};

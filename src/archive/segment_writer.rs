@@ -32,6 +32,8 @@ pub(super) struct SegmentBuilder {
     position: u64,
     /// Per stream, the offset after the last one appended.
     next: Vec<Offset>,
+    /// A block was lost on its way: whatever the caller made of the error, the segment must not be finished.
+    lost_block: bool,
 }
 
 #[derive(Default)]
@@ -92,6 +94,7 @@ impl SegmentBuilder {
             block: OpenBlock::default(),
             position: HEADER_LEN as u64,
             next: Vec::new(),
+            lost_block: false,
         })
     }
 
@@ -118,28 +121,41 @@ impl SegmentBuilder {
     pub(super) async fn append(&mut self, bytes: Bytes) -> Result<()> {
         let mut start = 0;
         let mut at = 0;
+        let mut result = Ok(());
         while at < bytes.len() {
-            let batch = parse(&bytes[at..])?;
-            let header = batch.header;
-            self.add_batch(
-                &batch,
-                Counted {
-                    first: Offset(header.base_offset),
-                    last: Offset(header.last_offset()),
-                    records: header.record_count as u64,
-                },
-            )?;
-            at += header.total_len();
+            match self.add_whole(&bytes[at..]) {
+                Ok(length) => at += length,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
             if self.block.raw_len >= BLOCK_TARGET {
                 self.block.push_slice(bytes.slice(start..at));
                 start = at;
                 self.close_block().await?;
             }
         }
+        // Also after an error: the batches before it are counted, so their bytes must follow.
         if start < at {
             self.block.push_slice(bytes.slice(start..at));
         }
-        Ok(())
+        result
+    }
+
+    /// Counts the batch at the start of `bytes`, all of it, and returns its length.
+    fn add_whole(&mut self, bytes: &[u8]) -> Result<usize> {
+        let batch = parse(bytes)?;
+        let header = batch.header;
+        self.add_batch(
+            &batch,
+            Counted {
+                first: Offset(header.base_offset),
+                last: Offset(header.last_offset()),
+                records: header.record_count as u64,
+            },
+        )?;
+        Ok(header.total_len())
     }
 
     /// Appends one batch of which only the `records` with offsets in `within` count.
@@ -217,8 +233,8 @@ impl SegmentBuilder {
                 why: format!("a batch of {total} bytes is more than a block can hold"),
             });
         }
-        *next = counted.last + 1;
         let (min_timestamp, min_exact) = lowest_timestamp(batch)?;
+        *next = counted.last + 1;
         let block = &mut self.block;
         if block.first.is_none() {
             block.first = Some(counted.first);
@@ -242,6 +258,18 @@ impl SegmentBuilder {
     }
 
     async fn close_block(&mut self) -> Result<()> {
+        if self.lost_block {
+            return Err(Error::BadInput {
+                why: "a block of this segment was not written; it must be begun again".into(),
+            });
+        }
+        self.lost_block = true;
+        self.write_block().await?;
+        self.lost_block = false;
+        Ok(())
+    }
+
+    async fn write_block(&mut self) -> Result<()> {
         let stream = self.block.stream;
         self.block.flush_small();
         let block = std::mem::take(&mut self.block);

@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+"""Reads a kbr archive of format version 1 from a folder and prints its newest generation's records.
+
+Written from docs/archive-format.md alone, with the standard library only, to prove that the document is enough.
+One line per record: topic partition offset timestamp key value [header=value,...], bytes in hexadecimal, - for null.
+Every hash and checksum on the way is verified. lz4 is decoded here; zstd needs Python 3.14 or the zstandard module,
+without which a zstd block is one line: ? topic partition first last zstd.
+"""
+
+import gzip
+import json
+import os
+import struct
+import sys
+
+
+def fail(why):
+    sys.exit(f"read_archive.py: {why}")
+
+
+# ---- CRC32C (Castagnoli) ---------------------------------------------------------------------------------------
+
+def crc32c_table():
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+CRC_TABLE = crc32c_table()
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+# ---- BLAKE3 (plain hash, 32 bytes) -----------------------------------------------------------------------------
+
+IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+PERMUTATION = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
+MIXES = ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
+         (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14))
+
+
+def compress(value, words, counter, length, flags):
+    s = list(value) + list(IV[:4]) + [counter & 0xFFFFFFFF, counter >> 32, length, flags]
+    for round_number in range(7):
+        for number, (a, b, c, d) in enumerate(MIXES):
+            for word, high, low in ((words[2 * number], 16, 12), (words[2 * number + 1], 8, 7)):
+                s[a] = (s[a] + s[b] + word) & 0xFFFFFFFF
+                x = s[d] ^ s[a]
+                s[d] = (x >> high | x << (32 - high)) & 0xFFFFFFFF
+                s[c] = (s[c] + s[d]) & 0xFFFFFFFF
+                x = s[b] ^ s[c]
+                s[b] = (x >> low | x << (32 - low)) & 0xFFFFFFFF
+        words = [words[p] for p in PERMUTATION]
+    return [s[i] ^ s[i + 8] for i in range(8)]
+
+
+def chunk_value(chunk, counter, flags):
+    value = IV
+    blocks = [chunk[at:at + 64] for at in range(0, len(chunk), 64)] or [b""]
+    for number, block in enumerate(blocks):
+        own = (CHUNK_START if number == 0 else 0) | (CHUNK_END | flags if number == len(blocks) - 1 else 0)
+        words = list(struct.unpack("<16I", block.ljust(64, b"\0")))
+        value = compress(value, words, counter, len(block), own)
+    return value
+
+
+def tree_value(data, counter, flags):
+    if len(data) <= 1024:
+        return chunk_value(data, counter, flags)
+    left = 1024
+    while left * 2 < len(data):
+        left *= 2
+    words = tree_value(data[:left], counter, 0) + tree_value(data[left:], counter + left // 1024, 0)
+    return compress(IV, words, 0, 64, PARENT | flags)
+
+
+def blake3(data):
+    return struct.pack("<8I", *tree_value(data, 0, ROOT)).hex()
+
+
+# ---- compression -----------------------------------------------------------------------------------------------
+
+def lz4_block(data, out):
+    at = 0
+
+    def length(start):
+        nonlocal at
+        total = start
+        if start == 15:
+            while True:
+                total += data[at]
+                at += 1
+                if data[at - 1] != 255:
+                    break
+        return total
+
+    while at < len(data):
+        token = data[at]
+        at += 1
+        literals = length(token >> 4)
+        out += data[at:at + literals]
+        at += literals
+        if at >= len(data):
+            break
+        distance = data[at] | data[at + 1] << 8
+        at += 2
+        count = length(token & 15) + 4
+        for _ in range(count):
+            out.append(out[-distance])
+
+
+def lz4_frame(data):
+    if data[:4] != b"\x04\x22\x4d\x18":
+        fail("not an lz4 frame")
+    flags = data[4]
+    at = 7 + (8 if flags & 8 else 0) + (4 if flags & 1 else 0)
+    out = bytearray()
+    while True:
+        size = struct.unpack_from("<I", data, at)[0]
+        at += 4
+        if size == 0:
+            return bytes(out)
+        piece = data[at:at + (size & 0x7FFFFFFF)]
+        at += len(piece) + (4 if flags & 16 else 0)
+        if size & 0x80000000:
+            out += piece
+        else:
+            lz4_block(piece, out)
+
+
+def zstd(data):
+    try:
+        from compression import zstd as module
+        return module.decompress(data)
+    except ImportError:
+        pass
+    try:
+        import zstandard
+        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except ImportError:
+        raise NoZstd from None
+
+
+def decompressed(codec, data):
+    if codec == "none":
+        return data
+    if codec == "gzip":
+        return gzip.decompress(data)
+    if codec == "lz4":
+        return lz4_frame(data)
+    if codec == "zstd":
+        return zstd(data)
+    fail(f"{codec} is not read here")
+
+
+# ---- manifests -------------------------------------------------------------------------------------------------
+
+def unseal(path, data):
+    start, middle, end = b'{"blake3":"', b'","body":', b"}\n"
+    body = data[len(start) + 64 + len(middle):-len(end)]
+    written = data[len(start):len(start) + 64]
+    if data != start + written + middle + body + end:
+        fail(f"{path}: not sealed")
+    if blake3(body).encode() != written:
+        fail(f"{path}: its hash is wrong")
+    return json.loads(body)
+
+
+class NoZstd(Exception):
+    """There is no zstd module."""
+
+
+class Archive:
+    def __init__(self, folder):
+        self.folder = folder
+        self.head = unseal("archive.json", self.read("archive.json"))
+        if self.head["format_version"] != 1:
+            fail("another format version")
+
+    def read(self, path):
+        with open(os.path.join(self.folder, path), "rb") as file:
+            return file.read()
+
+    def chain(self):
+        """The newest generation and its parents back to a checkpoint, oldest first."""
+        names = sorted(os.listdir(os.path.join(self.folder, "generations")))
+        found, expected = [], None
+        for number in range(len(names), 0, -1):
+            path = f"generations/{number:08}.json"
+            data = self.read(path)
+            if expected is not None and blake3(data) != expected:
+                fail(f"{path}: the chain is broken")
+            generation = unseal(path, data)
+            if generation["number"] != number or generation["archive_id"] != self.head["archive_id"]:
+                fail(f"{path}: another generation")
+            found.insert(0, generation)
+            if generation["checkpoint"]:
+                break
+            expected = generation["parent"]
+        return found
+
+    def partitions(self):
+        """Current topics: {(topic, partition): (topic id, [segments])}."""
+        topics = {}
+        for generation in self.chain():
+            if generation["checkpoint"]:
+                topics = {}
+            for topic in generation["topics"]:
+                key = (topic["name"], topic["incarnation"])
+                known = topics.setdefault(key, {"id": topic["id"], "partitions": {}})
+                known["removed"] = topic["removed"]
+                for new in topic["partitions"]:
+                    old = known["partitions"].get(new["partition"])
+                    if old is None or new["replaces"]:
+                        old = known["partitions"][new["partition"]] = {"to": new["from"], "segments": []}
+                    if old["to"] != new["from"]:
+                        fail(f"{topic['name']}-{new['partition']}: a hole in the chain")
+                    old["to"] = new["to"]
+                    old["segments"] += new["segments"]
+        current = {}
+        for (name, _), topic in sorted(topics.items()):
+            current.pop(name, None)
+            if not topic["removed"]:
+                current[name] = topic
+        for name, topic in sorted(current.items()):
+            for partition, entry in sorted(topic["partitions"].items()):
+                yield name, bytes.fromhex(topic["id"].replace("-", "")), partition, entry["segments"]
+
+
+# ---- segments --------------------------------------------------------------------------------------------------
+
+def index_of(path, data, listed, archive_id):
+    """Verifies header, trailer and index and yields (topic, topic id, partition, block)."""
+    magic, version, encryption, _, owner = struct.unpack_from(">8sHHI16s", data, 0)
+    if magic != b"KBRSEG\r\n" or version != 1 or encryption != 0 or owner.hex() != archive_id.replace("-", ""):
+        fail(f"{path}: not a segment of this archive")
+    if crc32c(data[:60]) != struct.unpack_from(">I", data, 60)[0]:
+        fail(f"{path}: its header is broken")
+    position, length, crc, version, encryption, own_crc, magic = struct.unpack(">QIIHHI8s", data[-32:])
+    if magic != b"KBRSEND\n" or crc32c(data[-32:-12]) != own_crc or version != 1 or encryption != 0:
+        fail(f"{path}: its trailer is broken")
+    index = data[position:position + length]
+    if position + length + 32 != len(data) or crc32c(index) != crc or blake3(index) != listed["index_digest"]:
+        fail(f"{path}: its index is broken")
+    streams, at = [], 4
+    for _ in range(struct.unpack_from(">I", index, 0)[0]):
+        size = struct.unpack_from(">H", index, at)[0]
+        topic = index[at + 2:at + 2 + size].decode()
+        topic_id, partition = struct.unpack_from(">16si", index, at + 2 + size)
+        streams.append((topic, topic_id, partition))
+        at += 2 + size + 20
+    count = struct.unpack_from(">I", index, at)[0]
+    at += 4
+    names = ("stream codec flags reserved batches first last min_timestamp max_timestamp records position stored_len "
+             "raw_len crc largest_batch").split()
+    for _ in range(count):
+        block = dict(zip(names, struct.unpack_from(">IBBHIqqqqQQIIII", index, at)))
+        at += 76
+        yield (*streams[block["stream"]], block)
+    if at != len(index):
+        fail(f"{path}: bytes behind its index")
+
+
+# ---- Kafka record batches (magic 2) ----------------------------------------------------------------------------
+
+class Cursor:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, length):
+        self.at += length
+        return self.data[self.at - length:self.at]
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            byte = self.data[self.at]
+            self.at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return (value >> 1) ^ -(value & 1)
+
+    def nullable(self):
+        length = self.varint()
+        return None if length < 0 else self.take(length)
+
+
+def records(raw):
+    at = 0
+    while at < len(raw):
+        (base, length, _, magic, crc, attributes, _, first_time, max_time, _, _, _, count) = struct.unpack_from(
+            ">qiibIhiqqqhii", raw, at)
+        batch = raw[at:at + 12 + length]
+        at += 12 + length
+        if magic != 2 or crc32c(batch[21:]) != crc:
+            fail(f"the batch at offset {base} is broken")
+        codec = ("none", "gzip", "snappy", "lz4", "zstd")[attributes & 7]
+        body = Cursor(decompressed(codec, batch[61:]))
+        for _ in range(count):
+            body.varint()
+            body.take(1)
+            timestamp = first_time + body.varint()
+            offset = base + body.varint()
+            key, value = body.nullable(), body.nullable()
+            headers = [(body.take(body.varint()), body.nullable()) for _ in range(body.varint())]
+            yield offset, max_time if attributes & 8 else timestamp, key, value, headers
+
+
+def shown(data):
+    return "-" if data is None else data.hex()
+
+
+def main(folder):
+    archive = Archive(folder)
+    for topic, topic_id, partition, segments in archive.partitions():
+        for listed in segments:
+            data = archive.read(listed["path"])
+            if len(data) != listed["size"] or blake3(data) != listed["digest"]:
+                fail(f"{listed['path']}: not what the generation lists")
+            for *stream, block in index_of(listed["path"], data, listed, archive.head["archive_id"]):
+                if stream != [topic, topic_id, partition]:
+                    continue
+                stored = data[block["position"]:block["position"] + block["stored_len"]]
+                if crc32c(stored) != block["crc"]:
+                    fail(f"{listed['path']}: the block at {block['position']} is broken")
+                try:
+                    raw = decompressed(("none", "zstd", "lz4")[block["codec"]], stored)
+                except NoZstd:
+                    print("?", topic, partition, block["first"], block["last"], "zstd")
+                    continue
+                if len(raw) != block["raw_len"]:
+                    fail(f"{listed['path']}: the block at {block['position']} has another length")
+                for offset, timestamp, key, value, headers in records(raw):
+                    if block["first"] <= offset <= block["last"]:
+                        text = ",".join(f"{shown(name)}={shown(content)}" for name, content in headers)
+                        print(topic, partition, offset, timestamp, shown(key), shown(value), f"[{text}]")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
