@@ -147,14 +147,18 @@ impl Transaction<'_> {
             .collect();
         // They wait for each other at the coordinator, since a broker takes a connection's requests one
         // at a time; having several on the way saves the time between them.
-        let mut added = futures::stream::iter(&names)
+        // Futures are made before the stream: a closure that borrows inside it keeps the whole from moving
+        // between threads.
+        let add: Vec<_> = names
+            .iter()
             .map(|group| async move {
                 self.add_group(group).await.map_err(|source| Failure {
                     group: Some(group.clone()),
                     ..Failure::new(TransactionStage::AddGroup, source)
                 })
             })
-            .buffered(IN_FLIGHT);
+            .collect();
+        let mut added = futures::stream::iter(add).buffered(IN_FLIGHT);
         while let Some(added) = added.next().await {
             added?;
         }
@@ -165,11 +169,11 @@ impl Transaction<'_> {
             .await;
         let mut parts = Vec::new();
         for (group, offsets) in groups {
-            parts.extend(in_parts(offsets).into_iter().map(|part| (group, part)));
+            for part in in_parts(offsets) {
+                parts.push(self.commit(group, part));
+            }
         }
-        let mut commits = futures::stream::iter(parts)
-            .map(|(group, part)| self.commit(group, part))
-            .buffer_unordered(IN_FLIGHT);
+        let mut commits = futures::stream::iter(parts).buffer_unordered(IN_FLIGHT);
         while let Some(committed) = commits.next().await {
             committed?;
         }

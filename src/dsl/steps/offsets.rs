@@ -1,3 +1,305 @@
-//! stub
-pub struct ResetRun;
-pub fn offsets() {}
+//! The step that moves consumer groups: every group of it in one transaction.
+
+use super::value;
+use crate::base::Digest;
+use crate::base::text::{counted, grouped};
+use crate::dsl::verbs::clusters::Cluster;
+use crate::engine::offsets::{self, Error, Moved, Plan, Summary};
+use crate::run::{
+    Blocked, Cell, Detail, Gate, Outcome, Reconciled, Step, StepContext, StepError, StepKind,
+    StepView, ViewLine,
+};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A planned reset.
+pub struct ResetRun {
+    pub plan: Arc<Plan>,
+    pub cluster: Cluster,
+}
+
+/// One step: all of its groups move or none does.
+pub fn offsets(run: &Arc<ResetRun>) -> Vec<Arc<dyn Step>> {
+    vec![Arc::new(ResetStep { run: run.clone() })]
+}
+
+struct ResetStep {
+    run: Arc<ResetRun>,
+}
+
+impl ResetStep {
+    fn groups(&self) -> String {
+        counted(self.run.plan.group_names().len() as i64, "group")
+    }
+
+    /// What it changes, in the terms of the commit: group, partition, from, to.
+    fn rows(&self) -> Vec<Value> {
+        self.run
+            .plan
+            .rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "group": row.group,
+                    "topic": row.target_topic,
+                    "partition": row.target_partition,
+                    "from": row.from,
+                    "to": row.target.as_ref().ok(),
+                    "metadata": row.metadata,
+                })
+            })
+            .collect()
+    }
+
+    /// The same for a repetition of the same reset in the same run.
+    fn transactional_id(&self, run: &str) -> String {
+        let rows = Value::from(self.rows()).to_string();
+        format!("kbr-{run}-{}", Digest::of(rows.as_bytes()).short())
+    }
+
+    fn line(&self, summary: &Summary) -> ViewLine {
+        let exactness = match summary.clamped {
+            0 => self.run.plan.strategy.name().to_string(),
+            clamped => format!("{clamped} clamped"),
+        };
+        let mut line = ViewLine::of(
+            summary.group.clone(),
+            vec![
+                Cell::text(summary.target_topic.clone()),
+                Cell::count(summary.partitions as i64, "partition"),
+                Cell::text(exactness),
+                Cell::number(grouped(i128::from(summary.lag_after))).before("lag after"),
+            ],
+        );
+        let rows: Vec<&offsets::Row> = self
+            .run
+            .plan
+            .rows
+            .iter()
+            .filter(|row| row.group == summary.group && row.target_topic == summary.target_topic)
+            .collect();
+        line.blocked = rows
+            .iter()
+            .filter_map(|row| row.target.as_ref().err())
+            .map(|blocked| blocked.what.clone())
+            .collect();
+        line.blocked.dedup();
+        line.detail = Some(Detail {
+            columns: ["partition", "committed", "now", "to", "lag after", "why"]
+                .map(str::to_string)
+                .to_vec(),
+            rows: rows.iter().map(|row| detail(row)).collect(),
+        });
+        line
+    }
+}
+
+fn detail(row: &offsets::Row) -> Vec<String> {
+    let (to, why) = match &row.target {
+        Ok(offset) => (offset.to_string(), row.why.to_string()),
+        Err(blocked) => ("blocked".to_string(), blocked.what.clone()),
+    };
+    vec![
+        row.target_partition.to_string(),
+        row.committed.to_string(),
+        row.from
+            .map_or_else(|| "-".to_string(), |offset| offset.to_string()),
+        to,
+        row.lag_after
+            .map_or_else(|| "-".to_string(), |lag| lag.to_string()),
+        why,
+    ]
+}
+
+#[async_trait]
+impl Step for ResetStep {
+    fn kind(&self) -> StepKind {
+        StepKind::Reset
+    }
+
+    fn view(&self) -> StepView {
+        let plan = &self.run.plan;
+        let mut lines: Vec<ViewLine> = plan
+            .summaries()
+            .iter()
+            .map(|summary| self.line(summary))
+            .collect();
+        if lines.is_empty() {
+            lines.push(ViewLine::of("no group", Vec::new()));
+        }
+        if let Some(first) = lines.first_mut() {
+            let blocked = plan.blocked.iter().map(|blocked| blocked.what.clone());
+            first.blocked.extend(blocked);
+        }
+        StepView {
+            lines,
+            no_change: plan.changes() == 0 && !plan.is_blocked(),
+            counts: Some(self.groups()),
+            bytes: 0,
+        }
+    }
+
+    fn pinned(&self) -> Value {
+        let plan = &self.run.plan;
+        json!({
+            "target": plan.target_cluster_id,
+            "strategy": value(&plan.strategy),
+            "out_of_range": value(&plan.out_of_range),
+            "rows": self.rows(),
+            "blocked": plan.blocks().iter().map(|blocked| &blocked.what).collect::<Vec<_>>(),
+        })
+    }
+
+    fn bounded(&self) -> Value {
+        json!("every target offset lies within its log")
+    }
+
+    fn observed(&self) -> Value {
+        let rows = self.run.plan.rows.iter();
+        json!(
+            rows.map(|row| json!([
+                row.group,
+                row.target_topic,
+                row.target_partition,
+                row.lag_before,
+                row.lag_after
+            ]))
+            .collect::<Vec<_>>()
+        )
+    }
+
+    fn gate(&self) -> Option<Gate> {
+        let plan = &self.run.plan;
+        let name = &self.run.cluster.0.name;
+        let mut gate = Gate::new(
+            format!("moves committed offsets of {}", self.groups()),
+            name,
+        );
+        gate.lines = plan
+            .summaries()
+            .iter()
+            .map(|summary| {
+                ViewLine::of(
+                    summary.group.clone(),
+                    vec![
+                        Cell::text(summary.target_topic.clone()),
+                        Cell::count(summary.partitions as i64, "partition"),
+                        Cell::number(grouped(i128::from(summary.lag_before))).before("lag now"),
+                        Cell::number(grouped(i128::from(summary.lag_after))).before("→"),
+                    ],
+                )
+            })
+            .collect();
+        gate.notes = vec![match plan.group_names().len() {
+            1 => "One transaction: every partition moves or none does.".to_string(),
+            2 => "One transaction: both move or neither.".to_string(),
+            _ => "One transaction: all move or none does.".to_string(),
+        }];
+        Some(gate)
+    }
+
+    fn blocks(&self) -> Vec<Blocked> {
+        self.run
+            .plan
+            .blocks()
+            .into_iter()
+            .map(|blocked| Blocked {
+                what: blocked.what.clone(),
+                hint: blocked.hint.clone(),
+            })
+            .collect()
+    }
+
+    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
+        let client = &self.run.cluster.0.client;
+        offsets::check(&self.run.plan, client)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    async fn old_values(&self, _context: &StepContext) -> Result<Value, StepError> {
+        let rows = self.run.plan.rows.iter().filter(|row| row.is_change());
+        let old: Vec<Value> = rows
+            .map(|row| {
+                json!({
+                    "group": row.group,
+                    "topic": row.target_topic,
+                    "partition": row.target_partition,
+                    "offset": row.from,
+                    "metadata": row.from_metadata,
+                })
+            })
+            .collect();
+        Ok(json!({ "cluster": self.run.plan.target_cluster_id, "offsets": old }))
+    }
+
+    async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
+        let client = &self.run.cluster.0.client;
+        let id = self.transactional_id(&context.run);
+        let report = offsets::apply(&self.run.plan, client, &id)
+            .await
+            .map_err(|error| self.error(error))?;
+        let moved = report.groups.len() as u64;
+        let outcome = Outcome::of(value(&report)).total("groups moved", moved);
+        Ok(match &report.how {
+            Moved::PerGroup { because } => {
+                outcome.line(format!("without a transaction, group by group: {because}"))
+            }
+            _ => outcome,
+        })
+    }
+
+    async fn reconcile(&self, _context: &StepContext) -> Result<Reconciled, StepError> {
+        let client = &self.run.cluster.0.client;
+        let state = offsets::reconcile(&self.run.plan, client)
+            .await
+            .map_err(|error| self.error(error))?;
+        Ok(match state {
+            offsets::Reconciled::Done => Reconciled::Done,
+            offsets::Reconciled::NotDone => Reconciled::NotDone,
+            offsets::Reconciled::Partial { moved, left } => Reconciled::Partial(format!(
+                "{} moved, {} not",
+                counted(moved as i64, "offset"),
+                grouped(left as i64)
+            )),
+            offsets::Reconciled::Foreign { rows } => Reconciled::Foreign(format!(
+                "{} neither the old nor the new",
+                counted(rows.len() as i64, "offset")
+            )),
+        })
+    }
+}
+
+impl ResetStep {
+    /// The engine's refusals with their own codes and facts.
+    fn error(&self, error: Error) -> StepError {
+        let name = &self.run.cluster.0.name;
+        match &error {
+            Error::GroupsActive { groups } => {
+                let message = match groups.as_slice() {
+                    [one] => format!(
+                        "group {} is active on {name}; nothing was changed",
+                        one.group
+                    ),
+                    many => format!(
+                        "{} are active on {name}; nothing was changed",
+                        counted(many.len() as i64, "group")
+                    ),
+                };
+                let mut refusal = StepError::new("E0412", message);
+                for group in groups {
+                    refusal = refusal.fact("members", group.members_text());
+                }
+                refusal
+                    .why("a member's next commit would overwrite the reset unseen")
+                    .now("stop the consumers and run the same command again; or reset only topics they do not read")
+            }
+            Error::Drift { .. } | Error::OutsideLog { .. } | Error::NoTarget { .. } => {
+                StepError::drift(error.to_string())
+                    .now("run the same command again to plan against the world as it is")
+            }
+            _ => StepError::caused_by(error),
+        }
+    }
+}

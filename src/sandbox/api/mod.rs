@@ -40,7 +40,7 @@ use super::server::{Request as Received, malformed};
 use bytes::BytesMut;
 use kafka_protocol::messages;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
-use kafka_protocol::protocol::{Request, StrBytes};
+use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use std::io;
 use std::sync::Arc;
 
