@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 /// Where a step's own text begins: mark and ordinal (3), two spaces, kind (6), three spaces.
 pub const INDENT: usize = 14;
-const GAP: usize = 3;
+/// Between columns; narrower where that makes the lines fit.
+const GAPS: [usize; 2] = [3, 2];
 /// A longer target (topic names reach 249 characters) does not push everybody's columns out.
 const WIDEST_TARGET: usize = 32;
 
@@ -68,13 +69,17 @@ impl Columns {
         let default = Widths::default();
         let widths = self.kinds.get(&kind).unwrap_or(&default);
         let room = style.width.saturating_sub(INDENT);
+        let cells: usize = widths.cells.iter().map(|cell| cell.whole).sum();
+        let between = widths.cells.len().saturating_sub(1);
+        let gap_of = |gap: &&usize| widths.target + 2 + cells + **gap * between <= room;
+        let wanted = GAPS.iter().find(gap_of).copied().unwrap_or(GAPS[0]);
         let mut lines = Vec::new();
         let mut current = left(&line.target, widths.target);
         let mut first = true;
         for (index, cell) in line.cells.iter().enumerate() {
             let known = widths.cells.get(index).copied().unwrap_or_default();
             let text = draw_cell(cell, &known);
-            let gap = if first { 2 } else { GAP };
+            let gap = if first { 2 } else { wanted };
             let end = width(&current) + gap + width(text.trim_end());
             if end > room && !current.trim().is_empty() {
                 lines.push(current.trim_end().to_string());

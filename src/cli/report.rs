@@ -97,7 +97,8 @@ impl Report {
         }
         for (label, text) in known.facts {
             let taken = self.facts.iter().any(|(known, _)| known == label);
-            if !taken && !(label == "now" && self.help.is_some()) {
+            let helped = label == "now" && self.help.is_some();
+            if !taken && !helped {
                 self.facts.push((label.to_string(), text));
             }
         }

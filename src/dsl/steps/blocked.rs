@@ -37,10 +37,10 @@ impl Step for BlockedStep {
     }
 
     async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
-        Err(StepError::new("E0403", "this step is blocked"))
+        Err(StepError::new("E0402", "this step is blocked"))
     }
 
     async fn apply(&self, _context: &StepContext) -> Result<Outcome, StepError> {
-        Err(StepError::new("E0403", "this step is blocked"))
+        Err(StepError::new("E0402", "this step is blocked"))
     }
 }

@@ -402,8 +402,7 @@ impl Journal {
             let mut statement =
                 connection.prepare(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"))?;
             let mut previous = String::new();
-            let mut expected = 1;
-            for entry in statement.query_map([], Entry::read)? {
+            for (expected, entry) in (1..).zip(statement.query_map([], Entry::read)?) {
                 let entry = entry?;
                 if entry.seq != expected {
                     return Ok(Some(ChainBreak {
@@ -418,7 +417,6 @@ impl Journal {
                     }));
                 }
                 previous = entry.hash;
-                expected += 1;
             }
             Ok(None)
         };

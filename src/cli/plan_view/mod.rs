@@ -223,11 +223,18 @@ impl<'a> PlanView<'a> {
             parts.push(format!("{} to write", format_bytes(summary.bytes)));
         }
         parts.push("nothing was changed".into());
-        let mut out = String::new();
-        for line in wrapped(&parts.join(" · "), self.style.width - 2) {
-            out.push_str(&format!("  {line}\n"));
+        // Broken between the parts, never inside one.
+        let mut lines: Vec<String> = Vec::new();
+        for part in parts {
+            match lines.last_mut() {
+                Some(line) if width(line) + 3 + width(&part) <= self.style.width - 2 => {
+                    line.push_str(" · ");
+                    line.push_str(&part);
+                }
+                _ => lines.push(part),
+            }
         }
-        out
+        lines.iter().map(|line| format!("  {line}\n")).collect()
     }
 
     fn blocked(&self) -> String {
@@ -353,3 +360,6 @@ pub fn what_next(plan: &PlanDocument, file: &str, style: &Style) -> String {
         false => format!("\n{head}; to execute exactly this:\n  {bold}\n"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! What the errors of the lower layers mean to an operator: code, message, facts, what now.
 
+mod engine;
+
 use crate::run::{ExitClass, JournalError, UnknownName};
-use crate::{archive, kafka, store};
+use crate::{archive, engine as below, kafka, store};
 use std::error::Error;
 
 /// A lower layer's error in the report's terms.
@@ -37,6 +39,13 @@ impl Described {
 pub fn describe(error: &(dyn Error + 'static)) -> Option<Described> {
     let mut next = Some(error);
     while let Some(error) = next {
+        // The engine's errors are transparent: their source would skip the error that they carry.
+        if let Some(error) = error.downcast_ref::<below::Error>() {
+            return Some(engine::of_engine(error));
+        }
+        if let Some(error) = error.downcast_ref::<below::offsets::Error>() {
+            return Some(engine::of_offsets(error));
+        }
         if let Some(error) = error.downcast_ref::<kafka::Error>() {
             return Some(of_kafka(error));
         }
