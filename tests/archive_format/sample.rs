@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 pub const CLUSTER: &str = "sample-cluster-id-0001";
-pub const ORDERS: TopicId = TopicId::from_u128(0x0d_0e_5);
+pub const ORDERS: TopicId = TopicId::from_u128(0xd0e5);
 pub const PAYMENTS: TopicId = TopicId::from_u128(0xbadcafe);
 pub const T0: i64 = 1_760_000_000_000;
 
