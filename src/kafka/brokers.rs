@@ -5,8 +5,9 @@
 //! A broker that does not answer is tried again after a growing wait, however many callers ask for it.
 
 use super::client::BrokerInfo;
-use super::connection::{Connection, OpenError};
+use super::connection::Connection;
 use super::error::{Attempt, Error, Result};
+use super::greeting::OpenError;
 use super::options::ConnectOptions;
 use super::retry::reconnect_wait;
 use std::collections::HashMap;

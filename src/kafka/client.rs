@@ -35,9 +35,13 @@ pub struct BrokerInfo {
 }
 
 impl BrokerInfo {
-    /// `host:port`.
+    /// `host:port`, or `[host]:port` for an IPv6 address.
     pub fn address(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match self.host.contains(':') {
+            // An IPv6 address.
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
     }
 }
 

@@ -7,13 +7,14 @@
 //! goes away (a dropped future) loses nothing: its request was sent whole or not at all, its answer is
 //! read and thrown away.
 
+use super::decode;
 use super::error::{Error, Result};
+use super::greeting::{OpenError, greet, probe_after_silence};
 use super::options::ConnectOptions;
-use super::transport::{self, Transport, describe};
-use super::versions::{self, Answered, ApiVersions, CORRELATION_AT};
-use super::{ErrorCode, decode};
+use super::transport::{self, describe};
+use super::versions::{self, ApiVersions, CORRELATION_AT};
 use crate::base::CancellationToken;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::Request;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +76,8 @@ struct Shared {
     waiting: Mutex<Waiting>,
     /// How many frames the writer has begun to write: those may have reached the broker.
     begun: AtomicU64,
+    /// Until when the broker has said that it will not read from this connection.
+    throttled_until: Mutex<Option<Instant>>,
     /// Ends both tasks: on a break, and when the last handle is gone.
     ended: CancellationToken,
 }
@@ -139,10 +142,23 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Waits for the answer's frame. No answer in time breaks the connection.
-    async fn frame(self) -> Result<(Arc<Connection>, Bytes)> {
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    /// Waits for the answer's frame. No answer in time breaks the connection; a broker that throttles
+    /// gets that much more time.
+    async fn frame(mut self) -> Result<(Arc<Connection>, Bytes)> {
         let broker = &self.connection.broker;
-        match tokio::time::timeout_at(self.deadline, self.answer).await {
+        let mut outcome = tokio::time::timeout_at(self.deadline, &mut self.answer).await;
+        while outcome.is_err()
+            && let Some(throttled_until) = self.connection.throttled_until()
+            && throttled_until + self.allowed > self.deadline
+        {
+            self.deadline = throttled_until + self.allowed;
+            outcome = tokio::time::timeout_at(self.deadline, &mut self.answer).await;
+        }
+        match outcome {
             Ok(Ok(Answer::Frame(frame))) => Ok((self.connection, frame)),
             Ok(Ok(Answer::Broken { broken, in_doubt })) => {
                 Err(broken.error(self.api, broker, in_doubt))
@@ -196,6 +212,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             begun: AtomicU64::new(0),
+            throttled_until: Mutex::default(),
             ended: CancellationToken::new(),
         });
         let (frames, queue) = mpsc::channel(WRITE_QUEUE);
@@ -212,6 +229,24 @@ impl Connection {
             frames,
             shared,
         }))
+    }
+
+    /// Remembers that the broker will not read from this connection for a while (KIP-219): requests sent
+    /// meanwhile are late by that, and not lost.
+    pub(super) fn throttle(&self, throttle_time_ms: i32) {
+        if let Ok(wait @ 1..) = u64::try_from(throttle_time_ms) {
+            let until = Instant::now() + Duration::from_millis(wait);
+            *self.lock_throttled() = Some(until);
+        }
+    }
+
+    fn throttled_until(&self) -> Option<Instant> {
+        *self.lock_throttled()
+    }
+
+    fn lock_throttled(&self) -> MutexGuard<'_, Option<Instant>> {
+        let throttled = &self.shared.throttled_until;
+        throttled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `id (host:port)`, for messages.
@@ -386,7 +421,7 @@ async fn read_frame(
     Ok(frame.freeze())
 }
 
-fn frame_size(bytes: [u8; 4], max_frame: usize) -> Result<usize, String> {
+pub(super) fn frame_size(bytes: [u8; 4], max_frame: usize) -> Result<usize, String> {
     let size = i32::from_be_bytes(bytes);
     match usize::try_from(size) {
         Ok(size) if size <= max_frame => Ok(size),
@@ -394,137 +429,5 @@ fn frame_size(bytes: [u8; 4], max_frame: usize) -> Result<usize, String> {
             "an answer of {size} bytes, over the limit of {max_frame}"
         )),
         Err(_) => Err(format!("an answer of {size} bytes")),
-    }
-}
-
-/// Why no connection came about.
-#[derive(Clone, Debug)]
-pub(super) enum OpenError {
-    /// In words, for [`Attempt::why`](super::Attempt).
-    Failed(String),
-    /// Something else than a Kafka broker's listener of this kind answers there.
-    NotKafka {
-        looks_like: String,
-        first_bytes: Vec<u8>,
-    },
-}
-
-impl OpenError {
-    pub(super) fn why(&self) -> String {
-        match self {
-            OpenError::Failed(why) => why.clone(),
-            OpenError::NotKafka { looks_like, .. } => format!("not a Kafka broker: {looks_like}"),
-        }
-    }
-}
-
-/// Asks for the versions, before the connection has any other user.
-async fn greet(
-    transport: &mut Transport,
-    options: &ConnectOptions,
-) -> Result<ApiVersions, OpenError> {
-    for version in [3, 0] {
-        let frame = versions::ask(version, &options.client_id).map_err(OpenError::Failed)?;
-        transport
-            .writer
-            .write_all(&frame)
-            .await
-            .map_err(|error| OpenError::Failed(describe(&error)))?;
-        let answer = read_first_frame(transport, options.max_frame).await?;
-        match versions::read(answer, version)
-            .map_err(|why| OpenError::Failed(format!("an invalid answer to ApiVersions: {why}")))?
-        {
-            Answered::Versions(versions) => return Ok(versions),
-            Answered::OnlyVersion0 => continue,
-            Answered::Refused(code) => {
-                return Err(OpenError::Failed(format!("ApiVersions: {code}")));
-            }
-        }
-    }
-    Err(OpenError::Failed(format!(
-        "ApiVersions: {}",
-        ErrorCode::UNSUPPORTED_VERSION
-    )))
-}
-
-async fn read_first_frame(transport: &mut Transport, max_frame: usize) -> Result<Bytes, OpenError> {
-    let mut start = [0; 4];
-    if let Err(error) = transport.reader.read_exact(&mut start).await {
-        return Err(OpenError::Failed(match error.kind() {
-            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => {
-                "it closes the connection at the first request; a listener for TLS or SASL does that"
-                    .to_string()
-            }
-            _ => describe(&error),
-        }));
-    }
-    if let Some(looks_like) = foreign_protocol(&start) {
-        return Err(not_kafka(looks_like, &start, transport).await);
-    }
-    let size = match frame_size(start, max_frame) {
-        Ok(size) => size,
-        Err(_) => {
-            return Err(not_kafka("its answer is in no form kbr knows", &start, transport).await);
-        }
-    };
-    let mut frame = BytesMut::zeroed(size.min(1 << 20));
-    if frame.len() < size {
-        return Err(not_kafka("its answer is in no form kbr knows", &start, transport).await);
-    }
-    transport
-        .reader
-        .read_exact(&mut frame)
-        .await
-        .map_err(|error| OpenError::Failed(describe(&error)))?;
-    Ok(frame.freeze())
-}
-
-/// What else speaks first or answers a Kafka request, by its first bytes.
-fn foreign_protocol(start: &[u8]) -> Option<&'static str> {
-    match start {
-        [b'H', b'T', b'T', b'P', ..] | [b'<', b'!', ..] | [b'<', b'h' | b'H', ..] => {
-            Some("it answers like an HTTP server")
-        }
-        [0x15, 0x03, ..] => Some("it answers like a TLS listener; kbr connected without TLS"),
-        [b'S', b'S', b'H', b'-', ..] => Some("it answers like an SSH server"),
-        _ => None,
-    }
-}
-
-async fn not_kafka(looks_like: &str, start: &[u8], transport: &mut Transport) -> OpenError {
-    let mut first_bytes = BytesMut::from(start);
-    let mut more = (&mut first_bytes).limit(16usize.saturating_sub(start.len()));
-    if more.has_remaining_mut() {
-        // What is there at once is enough to show; an error here changes nothing.
-        let _ = tokio::time::timeout(
-            Duration::from_millis(100),
-            transport.reader.read_buf(&mut more),
-        )
-        .await;
-    }
-    OpenError::NotKafka {
-        looks_like: looks_like.to_string(),
-        first_bytes: first_bytes.chunk().to_vec(),
-    }
-}
-
-/// A listener that swallows a Kafka request and says nothing may be an HTTP server that waits for the
-/// end of a line: two empty lines make it speak, and nobody else worse.
-async fn probe_after_silence(transport: &mut Transport, options: &ConnectOptions) -> OpenError {
-    let silence = OpenError::Failed(format!(
-        "connected, but no answer to ApiVersions within {:?}",
-        options.connect_timeout
-    ));
-    let mut start = [0; 4];
-    let spoken = async {
-        transport.writer.write_all(b"\r\n\r\n").await?;
-        transport.reader.read_exact(&mut start).await
-    };
-    match tokio::time::timeout(Duration::from_millis(500), spoken).await {
-        Ok(Ok(_)) => match foreign_protocol(&start) {
-            Some(looks_like) => not_kafka(looks_like, &start, transport).await,
-            None => silence,
-        },
-        _ => silence,
     }
 }

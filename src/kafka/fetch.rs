@@ -110,6 +110,7 @@ impl Client {
             .await?;
         let allowed = self.options().request_timeout + request.max_wait;
         let answer = exchange(&connection, &message, cap, allowed).await?;
+        connection.throttle(answer.throttle_time_ms);
         let code = ErrorCode(answer.error_code);
         if !code.is_ok() {
             return Err(Error::broker(API, connection.broker(), code, None));

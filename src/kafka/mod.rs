@@ -14,6 +14,7 @@ mod coordinator;
 mod decode;
 mod error;
 mod fetch;
+mod greeting;
 mod groups;
 mod membership;
 mod metadata;

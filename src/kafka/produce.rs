@@ -40,7 +40,6 @@ pub struct Produced {
 pub struct ProducePending {
     pending: Pending,
     version: i16,
-    broker: String,
     /// The topics of the request by id, for the versions that name them by id only.
     names: HashMap<TopicId, String>,
 }
@@ -48,7 +47,9 @@ pub struct ProducePending {
 impl ProducePending {
     /// Waits for the answer. Dropping this instead leaves the request to its fate.
     pub async fn answer(self) -> Result<Vec<Produced>> {
+        let connection = self.pending.connection().clone();
         let answer = self.pending.answer::<ProduceRequest>(self.version).await?;
+        connection.throttle(answer.throttle_time_ms);
         let mut produced = Vec::new();
         for topic in answer.responses {
             let name = if topic.topic_id.is_nil() {
@@ -57,7 +58,7 @@ impl ProducePending {
                 let name = self.names.get(&topic.topic_id).cloned();
                 name.ok_or_else(|| Error::Protocol {
                     api: "Produce",
-                    broker: self.broker.clone(),
+                    broker: connection.broker().to_string(),
                     why: format!("topic id {} was not written to", topic.topic_id),
                 })?
             };
@@ -142,7 +143,6 @@ impl Client {
         Ok(ProducePending {
             pending: connection.send(&request, version, allowed).await?,
             version,
-            broker: connection.broker().to_string(),
             names: ids.unwrap_or_default(),
         })
     }
