@@ -1,4 +1,5 @@
-//! Restore and verification against a cluster: plan, create, write, finish, read back, record by record.
+//! Restore and verification against the sandbox: plan, create, write, finish, read back, record by record, and with
+//! every fault between kbr and the broker that a produce request can meet.
 
 use bytes::Bytes;
 use kbr::archive::{
@@ -17,6 +18,7 @@ use kbr::record::{
     BatchBuilder, BuildOptions, Codec, Headers, Limits, OwnedHeaders, ProducerStamp, TimestampType,
     batches,
 };
+use kbr::sandbox::{Action, Sandbox, SandboxOptions};
 use kbr::store::{Store, StoreUrl};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,11 +48,16 @@ fn unique(prefix: &str) -> String {
     )
 }
 
-async fn client() -> Client {
-    let bootstrap = std::env::var("KBR_TEST_KAFKA_A").expect("KBR_TEST_KAFKA_A names a Kafka");
-    Client::connect(ConnectOptions::new(vec![bootstrap]))
+async fn sandbox(brokers: usize) -> (Arc<Sandbox>, Client) {
+    let options = SandboxOptions {
+        brokers,
+        ..SandboxOptions::named(unique("dr"))
+    };
+    let sandbox = Sandbox::start(options).await.unwrap();
+    let client = Client::connect(ConnectOptions::new(sandbox.bootstrap()))
         .await
-        .unwrap()
+        .unwrap();
+    (Arc::new(sandbox), client)
 }
 
 /// Batches of every codec with keys, tombstones, headers; some with holes, one stamped by the broker, one tiny.
@@ -305,7 +312,7 @@ async fn apply(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_record_is_restored_once_in_order_and_read_back_equal() {
-    let client = client().await;
+    let (_sandbox, client) = sandbox(1).await;
     let (snapshot, records) = archive(&[
         ("retention.ms", "-1"),
         ("segment.ms", "600000"),
@@ -380,7 +387,7 @@ async fn every_record_is_restored_once_in_order_and_read_back_equal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn filter_and_time_bound_select_record_by_record() {
-    let client = client().await;
+    let (_sandbox, client) = sandbox(1).await;
     let (snapshot, records) = archive(&[]).await;
     let topic = unique("selected");
     let before = NOW.0 - 1_000_000 + 20_200;
@@ -444,7 +451,7 @@ async fn filter_and_time_bound_select_record_by_record() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_changed_since_the_plan_is_drift_and_nothing_is_written() {
-    let client = client().await;
+    let (_sandbox, client) = sandbox(1).await;
     let (snapshot, _) = archive(&[]).await;
     let topic = unique("drift");
     let options = Options {
@@ -475,7 +482,7 @@ async fn a_target_that_changed_since_the_plan_is_drift_and_nothing_is_written() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_the_archive_does_not_hold_blocks_with_the_nearest_name() {
-    let client = client().await;
+    let (_sandbox, client) = sandbox(1).await;
     let (snapshot, _) = archive(&[]).await;
     let options = Options {
         topics: Selection::of(&["order"]).unwrap(),
@@ -492,4 +499,129 @@ async fn a_topic_that_the_archive_does_not_hold_blocks_with_the_nearest_name() {
         plan.blocked[0].hint.as_deref(),
         Some("did you mean orders?")
     );
+}
+
+const PRODUCE: i16 = 0;
+
+/// Restores everything while `fault` meets the produce requests; the answer is the sandbox and what it should hold.
+async fn restore_with(
+    brokers: usize,
+    fault: impl FnMut(u64, &Arc<Sandbox>, &str) -> Action + Send + 'static,
+) -> (
+    Result<Vec<restore::TopicReport>, Error>,
+    Arc<Sandbox>,
+    String,
+    Vec<Vec<Rec>>,
+) {
+    let (sandbox, client) = sandbox(brokers).await;
+    let (snapshot, records) = archive(&[]).await;
+    let topic = unique("faulty");
+    let options = Options {
+        remap: Some(Arc::new(Rename(topic.clone()))),
+        ..Options::default()
+    };
+    let plan = restore::plan(&snapshot, &client, &options, NOW, &CancellationToken::new())
+        .await
+        .unwrap();
+    let (seen_by, name) = (sandbox.clone(), topic.clone());
+    let mut fault = fault;
+    let mut count = 0;
+    sandbox.intercept(move |seen| {
+        if seen.api_key != PRODUCE {
+            return Action::Pass;
+        }
+        count += 1;
+        fault(count, &seen_by, &name)
+    });
+    let result = apply(&plan, &snapshot, &client).await;
+    sandbox.clear_interceptors();
+    (result, sandbox, topic, records)
+}
+
+fn assert_each_record_once(sandbox: &Sandbox, topic: &str, records: &[Vec<Rec>], what: &str) {
+    for (partition, records) in records.iter().enumerate() {
+        let found: Vec<Rec> = sandbox
+            .records(topic, partition as i32)
+            .unwrap()
+            .into_iter()
+            .map(|record| Rec {
+                offset: record.offset.0,
+                timestamp: record.timestamp.0,
+                key: record.key,
+                value: record.value,
+                headers: record.headers,
+            })
+            .collect();
+        assert_eq!(found, content(records), "{what}, partition {partition}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_becomes_of_the_nth_produce_request_every_record_is_written_once() {
+    let faults = [
+        ("reply lost", Action::DoThenDrop),
+        ("request lost", Action::Drop),
+        ("reply cut", Action::CutReply(9)),
+        ("leader unknown", Action::Error(6)),
+        ("not enough replicas after append", Action::Error(20)),
+        ("slow", Action::Delay(Duration::from_millis(30))),
+    ];
+    let mut runs = Vec::new();
+    for (what, action) in faults {
+        for nth in [1, 2, 3, 5, 8] {
+            let action = action.clone();
+            runs.push(async move {
+                let (result, sandbox, topic, records) = restore_with(1, move |count, _, _| {
+                    if count == nth {
+                        action.clone()
+                    } else {
+                        Action::Pass
+                    }
+                })
+                .await;
+                let what = format!("{what}, request {nth}");
+                assert!(result.is_ok(), "{what}: {:?}", result.err());
+                assert_each_record_once(&sandbox, &topic, &records, &what);
+            });
+        }
+    }
+    futures::future::join_all(runs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_second_reply_lost_is_survived() {
+    let (result, sandbox, topic, records) = restore_with(1, |count, _, _| {
+        if count % 2 == 0 {
+            Action::DoThenDrop
+        } else {
+            Action::Pass
+        }
+    })
+    .await;
+    assert!(result.is_ok(), "{:?}", result.err());
+    assert_each_record_once(&sandbox, &topic, &records, "every second reply lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_of_another_producer_in_between_are_found_at_once_and_named() {
+    let mut builder = BatchBuilder::new(BuildOptions::default());
+    builder
+        .push(1, None, Some(b"foreign"), Headers::empty())
+        .unwrap();
+    let foreign = builder.finish(ProducerStamp::NONE).unwrap();
+    let (result, ..) = restore_with(1, move |count, sandbox, topic| {
+        if count == 3 {
+            for partition in 0..2 {
+                sandbox.append(topic, partition, &foreign).unwrap();
+            }
+        }
+        Action::Pass
+    })
+    .await;
+    match result {
+        Err(Error::ForeignWriter {
+            expected, found, ..
+        }) => assert_eq!(found.0, expected.0 + 1),
+        other => panic!("{:?}", other.map(|_| ())),
+    }
 }
