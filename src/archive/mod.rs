@@ -8,6 +8,7 @@
 
 mod block;
 mod error;
+mod index_reader;
 mod manifest;
 mod merge;
 mod open;

@@ -3,17 +3,15 @@
 //! Trust comes down a chain: the generation's hash, the index's hash in it, each block's CRC32C in the index. So a
 //! ranged read of one block is as safe as reading the whole segment.
 
-use super::block::{BlockError, decode_block};
+use super::block::decode_block;
+use super::index_reader::{block_damage, check_agreement, holding, lost, of_stream, read_index};
 use super::manifest::{Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry};
 use super::merge::Merged;
 use super::sealed;
-use super::segment::{
-    BlockCodec, BlockEntry, FormatError, HEADER_LEN, SegmentIndex, Stream, TRAILER_LEN, Trailer,
-    decode_index, decode_trailer,
-};
+use super::segment::{BlockCodec, BlockEntry, SegmentIndex, Stream};
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
 use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
-use crate::store::{self, Store};
+use crate::store;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -432,190 +430,6 @@ fn snapshot_partition(entry: PartitionEntry) -> SnapshotPartition {
             .unwrap_or(0),
         segments: entry.segments.into_iter().map(Arc::new).collect(),
         gaps: entry.gaps,
-    }
-}
-
-/// A stream's blocks in an index.
-pub(super) fn of_stream<'a>(
-    index: &'a SegmentIndex,
-    stream: &Stream,
-) -> impl Iterator<Item = &'a BlockEntry> + use<'a> {
-    let number = index.streams.iter().position(|known| known == stream);
-    index
-        .blocks
-        .iter()
-        .filter(move |block| number == Some(block.stream as usize))
-}
-
-/// Whether an index says of a stream what the generation says.
-pub(super) fn check_agreement(
-    index: &SegmentIndex,
-    segment: &SegmentRef,
-    stream: &Stream,
-) -> Result<(), DamageKind> {
-    let mut found: Option<(Offset, Offset)> = None;
-    let (mut records, mut blocks, mut raw_bytes) = (0_u64, 0_u32, 0_u64);
-    for block in of_stream(index, stream) {
-        found = Some((found.map_or(block.first, |(first, _)| first), block.last));
-        records = records.saturating_add(block.records);
-        raw_bytes += u64::from(block.raw_len);
-        blocks += 1;
-    }
-    let Some((first, last)) = found else {
-        return Err(DamageKind::Swapped(format!(
-            "it holds nothing of {}-{} ({})",
-            stream.topic, stream.partition, stream.topic_id
-        )));
-    };
-    let here = (first, last, records, blocks, raw_bytes);
-    let listed = (
-        segment.first,
-        segment.last,
-        segment.records,
-        segment.blocks,
-        segment.raw_bytes,
-    );
-    if here == listed {
-        return Ok(());
-    }
-    Err(DamageKind::Disagrees(format!(
-        "it holds {records} records in {blocks} blocks, offsets {first} to {last}, not {} in {}, {} to {}",
-        segment.records, segment.blocks, segment.first, segment.last
-    )))
-}
-
-/// Reads and checks a segment's index: usually one ranged read, two if the index is large.
-pub(super) async fn read_index(store: &Store, segment: &SegmentRef) -> Result<SegmentIndex> {
-    let result = read_index_bytes(store, segment).await;
-    let (trailer, bytes) = match result {
-        Ok(found) => found,
-        Err(error) => {
-            let Error::Damaged(damage) = error else {
-                return Err(error);
-            };
-            // A cut or grown object is better named by its size than by where its trailer should be.
-            return Err(match store.size(&segment.path).await {
-                Ok(size) if size != segment.size => size_damage(segment, size).into(),
-                _ => Error::Damaged(damage),
-            });
-        }
-    };
-    let found = Digest::of(&bytes);
-    if found != segment.index_digest {
-        return Err(Damage::new(
-            &segment.path,
-            DamageKind::Swapped(format!(
-                "the hash of its index is {}, not {}",
-                found.short(),
-                segment.index_digest.short()
-            )),
-        )
-        .into());
-    }
-    decode_index(&bytes, trailer.index_position).map_err(|error| unreadable(segment, error))
-}
-
-async fn read_index_bytes(store: &Store, segment: &SegmentRef) -> Result<(Trailer, Bytes)> {
-    let size = segment.size;
-    if size < (HEADER_LEN + TRAILER_LEN) as u64 {
-        return Err(unreadable(
-            segment,
-            FormatError::Broken("the generation lists it with an impossible size".into()),
-        ));
-    }
-    // The index of a segment with this many blocks; a pack's is longer and takes a second read.
-    let guess = (TRAILER_LEN as u64 + 1024 + u64::from(segment.blocks) * 80).min(4 << 20);
-    let start = size.saturating_sub(guess);
-    let tail = read_range(store, segment, start..size).await?;
-    let trailer = decode_trailer(&tail[tail.len() - TRAILER_LEN..], size)
-        .map_err(|error| unreadable(segment, error))?;
-    let index_end = trailer.index_position + u64::from(trailer.index_len);
-    let bytes = if trailer.index_position >= start {
-        let at = (trailer.index_position - start) as usize;
-        tail.slice(at..at + trailer.index_len as usize)
-    } else {
-        read_range(store, segment, trailer.index_position..index_end).await?
-    };
-    if crc32c::crc32c(&bytes) != trailer.index_crc {
-        return Err(unreadable(
-            segment,
-            FormatError::Broken("its index fails its CRC32C".into()),
-        ));
-    }
-    Ok((trailer, bytes))
-}
-
-async fn read_range(store: &Store, segment: &SegmentRef, range: Range<u64>) -> Result<Bytes> {
-    store
-        .get_range(&segment.path, range)
-        .await
-        .map_err(|error| match lost(&error, segment) {
-            Some(kind) => Damage::new(&segment.path, kind).into(),
-            None => error.into(),
-        })
-}
-
-/// The damage behind a store's error, if it is one: the object is gone or shorter than listed.
-pub(super) fn lost(error: &store::Error, segment: &SegmentRef) -> Option<DamageKind> {
-    match error {
-        store::Error::NotFound { .. } => Some(DamageKind::Missing),
-        store::Error::Range { size, .. } => Some(DamageKind::Size {
-            expected: segment.size,
-            found: *size,
-        }),
-        store::Error::BadPath { why, .. } => Some(DamageKind::Format(format!(
-            "it is no path of an object: {why}"
-        ))),
-        _ => None,
-    }
-}
-
-pub(super) fn size_damage(segment: &SegmentRef, found: u64) -> Damage {
-    Damage::new(
-        &segment.path,
-        DamageKind::Size {
-            expected: segment.size,
-            found,
-        },
-    )
-}
-
-pub(super) fn unreadable(segment: &SegmentRef, error: FormatError) -> Error {
-    match error {
-        FormatError::NewerVersion(version) => Error::NewerFormat {
-            object: segment.path.clone(),
-            found: u32::from(version),
-            supported: 1,
-        },
-        FormatError::Encrypted(scheme) => Error::Encrypted {
-            object: segment.path.clone(),
-            scheme,
-        },
-        FormatError::Broken(why) => Damage::new(&segment.path, DamageKind::Format(why)).into(),
-    }
-}
-
-pub(super) fn block_damage(error: BlockError, entry: &BlockEntry) -> DamageKind {
-    match error {
-        BlockError::Checksum => DamageKind::BlockChecksum {
-            position: entry.position,
-        },
-        BlockError::Format(error) => DamageKind::Format(error.to_string()),
-    }
-}
-
-/// Adds what the segment held to its damage.
-pub(super) fn holding(error: Error, segment: &SegmentRef, stream: &Stream) -> Error {
-    match error {
-        Error::Damaged(damage) => damage
-            .holding(Held {
-                topic: stream.topic.clone(),
-                partition: stream.partition,
-                first: segment.first,
-                last: segment.last,
-            })
-            .into(),
-        error => error,
     }
 }
 

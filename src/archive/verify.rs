@@ -4,16 +4,16 @@
 //! not answer ends the check.
 
 use super::block::decode_block;
+use super::index_reader::{
+    block_damage, check_agreement, holding, lost, of_stream, read_index, size_damage, unreadable,
+};
 use super::manifest::{Generation, SegmentRef};
 use super::merge::Merged;
 use super::open::{HEAD_PATH, check_link, generation_path, mismatched};
 use super::segment::{
     BlockEntry, HEADER_LEN, SegmentIndex, Stream, TRAILER_LEN, decode_header, encode_index,
 };
-use super::snapshot::{
-    block_damage, check_agreement, holding, lost, of_stream, read_groups, read_index, size_damage,
-    unreadable,
-};
+use super::snapshot::read_groups;
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
 use crate::base::{Digest, Progress};
 use crate::record::{Limits, batches};
