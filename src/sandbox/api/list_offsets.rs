@@ -14,15 +14,15 @@ impl Api for ListOffsetsRequest {
     async fn serve(self, cx: &Context<'_>) -> ListOffsetsResponse {
         let state = cx.cluster.state();
         let committed_only = self.isolation_level == 1;
-        answer(self, |topic, wanted| {
+        answer(self, cx.version, |topic, wanted| {
             let partition = state.partition(topic, wanted.partition_index)?;
             partition.check_leader(cx.broker, wanted.current_leader_epoch)?;
             find(partition, wanted.timestamp, committed_only)
         })
     }
 
-    fn refuse(self, code: i16, _cx: &Context<'_>) -> ListOffsetsResponse {
-        answer(self, |_, _| Err(code))
+    fn refuse(self, code: i16, cx: &Context<'_>) -> ListOffsetsResponse {
+        answer(self, cx.version, |_, _| Err(code))
     }
 }
 
@@ -58,6 +58,7 @@ fn find(partition: &Partition, timestamp: i64, committed_only: bool) -> Result<F
 
 fn answer(
     request: ListOffsetsRequest,
+    version: i16,
     find: impl Fn(&str, &ListOffsetsPartition) -> Result<Found, i16>,
 ) -> ListOffsetsResponse {
     let topics = request
@@ -73,12 +74,16 @@ fn answer(
                         Ok(found) => (codes::NONE, found),
                         Err(code) => (code, (-1, -1, -1)),
                     };
-                    ListOffsetsPartitionResponse::default()
+                    let response = ListOffsetsPartitionResponse::default()
                         .with_partition_index(wanted.partition_index)
                         .with_error_code(code)
                         .with_timestamp(timestamp)
-                        .with_offset(offset)
-                        .with_leader_epoch(leader_epoch)
+                        .with_offset(offset);
+                    if version >= 4 {
+                        response.with_leader_epoch(leader_epoch)
+                    } else {
+                        response
+                    }
                 })
                 .collect();
             ListOffsetsTopicResponse::default()
