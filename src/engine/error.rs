@@ -55,6 +55,19 @@ pub enum Error {
         seconds: u64,
         last: String,
     },
+    /// The source's log was cut below the archived end and written anew: nothing can be appended to what is archived.
+    #[error(
+        "{partition} was truncated at its source: {archived_to} offsets are archived, but its log (leader epoch {leader_epoch}) now ends that history at {end}"
+    )]
+    Diverged {
+        partition: TopicPartition,
+        archived_to: Offset,
+        leader_epoch: i32,
+        end: Offset,
+    },
+    /// A topic went away, or was made anew, while it was read.
+    #[error("topic {topic} {what}")]
+    TopicGone { topic: String, what: &'static str },
     /// The world is not as it was planned.
     #[error("{0}")]
     Drift(String),

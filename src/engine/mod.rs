@@ -1,5 +1,6 @@
 //! Backup, restore, offsets, verification: plan, then apply.
 
+pub mod backup;
 mod error;
 pub mod groups;
 pub mod mapping;

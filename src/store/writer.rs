@@ -125,7 +125,7 @@ impl ObjectWriter {
             .await;
         if let Err(error) = completed {
             // The upload may be whole although the answer was lost.
-            if !error.is_doubtful() || !self.holds(&self.staging, &written).await {
+            if !error.is_doubtful() || !holds(&self.store, &self.staging, &written).await {
                 return Err(error);
             }
         }
@@ -138,7 +138,7 @@ impl ObjectWriter {
             )
             .await;
         if let Err(error) = named
-            && (!error.is_doubtful() || !self.holds(path, &written).await)
+            && (!error.is_doubtful() || !holds(&self.store, path, &written).await)
         {
             return Err(error);
         }
@@ -157,13 +157,6 @@ impl ObjectWriter {
         Ok(written)
     }
 
-    async fn holds(&self, path: &str, written: &Written) -> bool {
-        matches!(
-            self.store.digest(path).await,
-            Ok((digest, size)) if digest == written.digest && size == written.size
-        )
-    }
-
     /// Gives the object up and removes what was staged.
     pub async fn abort(mut self) -> Result<()> {
         self.in_flight.shutdown().await;
@@ -175,4 +168,13 @@ impl ObjectWriter {
                 error => Err(error),
             })
     }
+}
+
+/// Whether an object is what was written. No method: the upload is `Send` and not `Sync`, and the writer must be able
+/// to live in a task.
+async fn holds(store: &Store, path: &str, written: &Written) -> bool {
+    matches!(
+        store.digest(path).await,
+        Ok((digest, size)) if digest == written.digest && size == written.size
+    )
 }

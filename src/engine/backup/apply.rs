@@ -1,0 +1,513 @@
+//! Carries out a backup plan: groups, then ends, then data up to them, then the generation that makes it count.
+//!
+//! The order is what makes a generation consistent: a committed offset that was read first never lies beyond ends that
+//! were read after it (unless a transaction is open, and then that is said).
+
+use super::copy::Copied;
+use super::ends::{self, End};
+use super::fetch::{self, Fetched};
+use super::groups::{self, GroupsRead};
+use super::options::Run;
+use super::plan::{Plan, PlanPartition, PlanTopic, TopicState};
+use super::report::{BackedUp, Failure, Report};
+use super::survey;
+use super::track::Track;
+use crate::archive::{
+    Archive, Gap, GapKind, Groups, NewGeneration, PartitionEntry, RunOptions, RunWriter, Stream,
+    TopicEntry,
+};
+use crate::base::{Offset, TopicId, TopicPartition, text::counted, time};
+use crate::engine::error::{Error, Result};
+use crate::kafka::{self, Client, ErrorCode, TopicsWanted};
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Takes the backup. What could not be read to its end is named in the report, and the generation says that it is
+/// partial; an error means that nothing was committed.
+pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Result<Report> {
+    let started = time::now();
+    if let Some(blocked) = plan.blocked.first() {
+        return Err(Error::Drift(blocked.what.clone()));
+    }
+    survey::check(plan, client, store).await?;
+    let archive = Archive::create_or_open(store.clone(), client.cluster_id()).await?;
+    let options = RunOptions {
+        compression: plan.block,
+    };
+    let writer = Arc::new(archive.begin_run(&run.name, options).await?);
+    let parent = plan.parent.map(|parent| (parent.number, parent.digest));
+    if writer.base().map(|base| (base.number(), base.digest())) != parent {
+        return Err(Error::Drift(
+            "another run added a generation to the archive meanwhile".to_string(),
+        ));
+    }
+
+    run.progress.doing("reading committed offsets");
+    let ids: BTreeMap<String, TopicId> = plan
+        .topics
+        .iter()
+        .map(|topic| (topic.name.clone(), topic.id))
+        .collect();
+    let groups = groups::read(client, &plan.groups, &ids).await?;
+    run.progress.doing("reading the ends of partitions");
+    let consistency_point = time::now();
+    let beginning = Beginning::look(plan, client).await?;
+
+    run.progress.doing("reading records");
+    run.progress.total(beginning.offsets(), 0);
+    let Beginning {
+        tracks,
+        mut failures,
+        ends,
+    } = beginning;
+    let fetched = fetch::fetch_all(
+        client,
+        writer.clone(),
+        tracks,
+        plan.stall,
+        run.progress.clone(),
+        &run.cancel,
+    )
+    .await?;
+
+    run.progress.doing("committing the generation");
+    let cancelled = fetched.cancelled;
+    let gone = replaced_topics(plan, client).await?;
+    let mut done = Books {
+        plan,
+        ends: &ends,
+        gone,
+        entries: BTreeMap::new(),
+    }
+    .settle(fetched, &mut failures);
+    let open = name_open_transactions(client, &done, &groups.groups).await;
+    let mut incomplete = incomplete(cancelled, &done, &failures, &groups);
+    incomplete.extend(open.committed_beyond);
+    let partial = cancelled || !failures.is_empty() || !groups.failures.is_empty();
+    let topics = entries(plan, &mut done);
+    let new = NewGeneration {
+        started,
+        consistency_point,
+        partial,
+        topics: topics.clone(),
+        groups: Some(groups.groups.clone()),
+    };
+    let committed = commit(writer, new).await?;
+    Ok(report(
+        Facts {
+            archive: &archive,
+            committed,
+            consistency_point,
+            cancelled,
+            partial,
+            groups: groups.groups.groups.len() as u64,
+            failures,
+            incomplete,
+            notes: open.harmless,
+        },
+        &topics,
+    ))
+}
+
+async fn commit(writer: Arc<RunWriter>, new: NewGeneration) -> Result<crate::archive::Committed> {
+    let writer = Arc::into_inner(writer).ok_or_else(|| {
+        Error::Internal("a task still writes although all partitions are done".to_string())
+    })?;
+    Ok(writer.commit(new).await?)
+}
+
+/// What is to be read, decided once groups and ends are known.
+struct Beginning {
+    tracks: Vec<Track>,
+    failures: Vec<Failure>,
+    ends: BTreeMap<TopicPartition, End>,
+}
+
+impl Beginning {
+    async fn look(plan: &Plan, client: &Client) -> Result<Self> {
+        let partitions: Vec<TopicPartition> = plan
+            .partitions()
+            .map(|(topic, partition)| topic.at(partition))
+            .collect();
+        let mut found = ends::ends(client, &partitions).await?;
+        let archived = survey::archived_ends(&plan.topics);
+        let mut diverged = ends::divergences(client, &archived, &found).await?;
+        let mut beginning = Self {
+            tracks: Vec::new(),
+            failures: Vec::new(),
+            ends: BTreeMap::new(),
+        };
+        for (topic, partition) in plan.partitions() {
+            let at = topic.at(partition);
+            let end = match (diverged.remove(&at), found.remove(&at)) {
+                (Some(error), _) => Err(error.to_string()),
+                (None, Some(Ok(end))) => Ok(end),
+                (None, Some(Err(error))) => Err(error.to_string()),
+                (None, None) => Err(kafka::Error::NoLeader {
+                    partition: at.clone(),
+                }
+                .to_string()),
+            };
+            match end {
+                Ok(end) => beginning.add(topic, partition, at, end),
+                Err(why) => beginning.failures.push(Failure {
+                    partition: at,
+                    at: None,
+                    why,
+                }),
+            }
+        }
+        Ok(beginning)
+    }
+
+    fn add(&mut self, topic: &PlanTopic, partition: &PlanPartition, at: TopicPartition, end: End) {
+        let from = begin(partition, &end);
+        let stream = Stream {
+            topic: topic.name.clone(),
+            topic_id: topic.id,
+            partition: partition.partition,
+        };
+        // An archived end above the last stable offset would be a divergence, which was looked for.
+        let mut track = Track::new(stream, from, end.last_stable.max(from));
+        if end.log_start > from {
+            track.skip_to(end.log_start);
+        }
+        self.ends.insert(at, end);
+        self.tracks.push(track);
+    }
+
+    /// At most so many records.
+    fn offsets(&self) -> u64 {
+        self.tracks
+            .iter()
+            .map(|track| u64::try_from(track.to - track.position).unwrap_or(0))
+            .sum()
+    }
+}
+
+fn begin(partition: &PlanPartition, end: &End) -> Offset {
+    match partition.continued {
+        true => partition.from,
+        false => end.log_start,
+    }
+}
+
+/// Topics that are not the planned ones any more: what was read of them may belong to either.
+async fn replaced_topics(plan: &Plan, client: &Client) -> Result<Vec<String>> {
+    let names: Vec<String> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
+    let now = client.topics(TopicsWanted::Named(&names)).await?;
+    Ok(plan
+        .topics
+        .iter()
+        .filter(|planned| {
+            now.iter().any(|topic| {
+                topic.name == planned.name
+                    && topic.error == ErrorCode::NONE
+                    && topic.id != planned.id
+            })
+        })
+        .map(|planned| planned.name.clone())
+        .collect())
+}
+
+/// Turns what was copied into the generation's entries.
+struct Books<'a> {
+    plan: &'a Plan,
+    ends: &'a BTreeMap<TopicPartition, End>,
+    gone: Vec<String>,
+    entries: BTreeMap<TopicPartition, PartitionEntry>,
+}
+
+/// One entry per partition that was looked at.
+type Entries = BTreeMap<TopicPartition, PartitionEntry>;
+
+impl Books<'_> {
+    fn settle(mut self, fetched: Fetched, failures: &mut Vec<Failure>) -> Entries {
+        let Fetched {
+            tracks,
+            copied,
+            mut packed,
+            cancelled,
+        } = fetched;
+        let replaces: BTreeMap<&str, bool> = self
+            .plan
+            .topics
+            .iter()
+            .map(|topic| (topic.name.as_str(), topic.state == TopicState::Rescanned))
+            .collect();
+        for (track, copied) in tracks.into_iter().zip(copied) {
+            let (Some(copied), Some(end)) = (copied, self.ends.get(&track.at)) else {
+                if let Some(error) = &track.failure {
+                    failures.push(failure(&track, None, error.to_string()));
+                }
+                continue;
+            };
+            let reached = copied.walk.position();
+            if let Some((offset, source)) = &copied.broken {
+                let why = format!(
+                    "the batch at offset {offset} is broken at the source and was not copied: {source}"
+                );
+                failures.push(failure(&track, Some(reached), why));
+            } else if let Some(error) = &track.failure {
+                failures.push(failure(&track, Some(reached), error.to_string()));
+            } else if reached < track.to && !cancelled {
+                let why = format!("it was read up to {reached} and not to {}", track.to);
+                failures.push(failure(&track, Some(reached), why));
+            }
+            if self.gone.contains(&track.stream.topic) {
+                let why = "the topic was deleted and created again while it was read".to_string();
+                failures.push(failure(&track, None, why));
+                continue;
+            }
+            let replaces = replaces.get(track.stream.topic.as_str()) == Some(&true);
+            if replaces && reached < end.last_stable {
+                // Half a rescan would take the place of more than it holds.
+                if cancelled && track.failure.is_none() {
+                    let why = "its rescan was not finished".to_string();
+                    failures.push(failure(&track, None, why));
+                }
+                continue;
+            }
+            let key = (track.stream.topic.clone(), track.stream.partition);
+            let packed = packed.remove(&key).unwrap_or_default();
+            let entry = entry(&track, copied, packed, *end, replaces);
+            self.entries.insert(track.at, entry);
+        }
+        self.entries
+    }
+}
+
+fn failure(track: &Track, at: Option<Offset>, why: String) -> Failure {
+    Failure {
+        partition: track.at.clone(),
+        at,
+        why,
+    }
+}
+
+fn entry(
+    track: &Track,
+    copied: Copied,
+    packed: Vec<crate::archive::SegmentRef>,
+    end: End,
+    replaces: bool,
+) -> PartitionEntry {
+    let to = copied.walk.position();
+    let mut gaps = copied.walk.gaps.into_list();
+    if to >= end.last_stable && end.high_watermark > to {
+        gaps.push(Gap::whole(to, end.high_watermark, GapKind::Pending));
+    }
+    let mut segments = copied.segments;
+    segments.extend(packed);
+    PartitionEntry {
+        partition: track.stream.partition,
+        log_start: end.log_start,
+        from: track.from,
+        to,
+        high_watermark: end.high_watermark.max(to),
+        last_leader_epoch: copied.leader_epoch.unwrap_or(-1),
+        records: copied.records,
+        replaces,
+        segments,
+        gaps,
+        first_timestamp: None,
+        last_timestamp: None,
+    }
+}
+
+/// The generation's topics: every one that was seen, with the partitions of which there is news.
+fn entries(plan: &Plan, done: &mut Entries) -> Vec<TopicEntry> {
+    let mut topics = Vec::with_capacity(plan.topics.len() + plan.removed.len());
+    for topic in &plan.topics {
+        let partitions = topic
+            .partitions
+            .iter()
+            .filter_map(|planned| Some((planned, done.remove(&topic.at(planned))?)))
+            .filter(|(planned, entry)| is_news(planned, entry))
+            .map(|(_, entry)| entry)
+            .collect();
+        topics.push(TopicEntry {
+            name: topic.name.clone(),
+            id: topic.id,
+            internal: topic.internal,
+            replication_factor: topic.replication_factor,
+            configs: topic.configs.clone(),
+            partitions,
+            ..TopicEntry::default()
+        });
+    }
+    for removed in &plan.removed {
+        topics.push(TopicEntry {
+            name: removed.name.clone(),
+            id: removed.id,
+            removed: true,
+            ..TopicEntry::default()
+        });
+    }
+    topics
+}
+
+/// A quiet partition is listed once, when it is new, and then only when something about it has changed.
+fn is_news(planned: &PlanPartition, entry: &PartitionEntry) -> bool {
+    !planned.continued || entry.to > entry.from || !entry.gaps.is_empty()
+}
+
+/// Sentences on open transactions.
+#[derive(Default)]
+struct OpenTransactions {
+    /// A group has committed an offset that is not archived yet.
+    committed_beyond: Vec<String>,
+    /// The next run takes them.
+    harmless: Vec<String>,
+}
+
+/// Partitions with open transactions below their high watermark, and who holds them open.
+async fn name_open_transactions(
+    client: &Client,
+    done: &Entries,
+    groups: &Groups,
+) -> OpenTransactions {
+    let mut named = OpenTransactions::default();
+    let open: Vec<(&TopicPartition, Gap)> = done
+        .iter()
+        .filter_map(|(at, entry)| {
+            let pending = |gap: &&Gap| gap.kind == GapKind::Pending;
+            Some((at, *entry.gaps.iter().find(pending)?))
+        })
+        .collect();
+    if open.is_empty() {
+        return named;
+    }
+    let partitions: Vec<TopicPartition> = open.iter().map(|(at, _)| (*at).clone()).collect();
+    let mut producers = client
+        .describe_producers(&partitions)
+        .await
+        .unwrap_or_default();
+    for (at, gap) in open {
+        let mut text = format!(
+            "{at}: offsets {} to {} belong to open transactions and are not archived yet",
+            gap.from, gap.to
+        );
+        let holders: Vec<String> = producers
+            .remove(at)
+            .and_then(Result::ok)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|producer| {
+                let start = producer.transaction_start?;
+                Some(format!("{} since offset {start}", producer.producer_id))
+            })
+            .collect();
+        if !holders.is_empty() {
+            text.push_str(&format!(" (producer {})", holders.join(", ")));
+        }
+        let beyond = committed_beyond(groups, at, gap.from);
+        if beyond.is_empty() {
+            named.harmless.push(text);
+        } else {
+            text.push_str(&format!("; {} committed beyond", beyond.join(", ")));
+            named.committed_beyond.push(text);
+        }
+    }
+    named
+}
+
+/// The groups whose committed offset of the partition lies after `end`.
+fn committed_beyond(groups: &Groups, at: &TopicPartition, end: Offset) -> Vec<String> {
+    groups
+        .groups
+        .iter()
+        .filter(|group| {
+            group.offsets.iter().any(|committed| {
+                committed.topic == at.topic
+                    && committed.partition == at.partition
+                    && committed.offset > end
+            })
+        })
+        .map(|group| format!("group {}", group.group))
+        .collect()
+}
+
+/// Why the run must not end as success, in sentences.
+fn incomplete(
+    cancelled: bool,
+    done: &Entries,
+    failures: &[Failure],
+    groups: &GroupsRead,
+) -> Vec<String> {
+    let mut sentences = Vec::new();
+    if cancelled {
+        sentences.push("cancelled: the generation holds what was complete".to_string());
+    }
+    for failure in failures {
+        sentences.push(format!("{}: {}", failure.partition, failure.why));
+    }
+    sentences.extend(groups.failures.iter().cloned());
+    for (at, entry) in done {
+        for gap in &entry.gaps {
+            if gap.kind == GapKind::Retention {
+                sentences.push(format!(
+                    "{at}: {} were deleted at the source before this run could read them (offsets {} to {})",
+                    counted(i128::from(gap.offsets), "offset"),
+                    gap.from,
+                    gap.to
+                ));
+            }
+        }
+    }
+    sentences
+}
+
+struct Facts<'a> {
+    archive: &'a Archive,
+    committed: crate::archive::Committed,
+    consistency_point: crate::base::TimestampMs,
+    cancelled: bool,
+    partial: bool,
+    groups: u64,
+    failures: Vec<Failure>,
+    incomplete: Vec<String>,
+    notes: Vec<String>,
+}
+
+fn report(facts: Facts<'_>, topics: &[TopicEntry]) -> Report {
+    let partitions: Vec<BackedUp> = topics
+        .iter()
+        .flat_map(|topic| {
+            topic.partitions.iter().map(|entry| {
+                let mut gaps: BTreeMap<String, u64> = BTreeMap::new();
+                for gap in &entry.gaps {
+                    *gaps.entry(gap.kind.name().to_string()).or_default() += gap.offsets;
+                }
+                BackedUp {
+                    topic: topic.name.clone(),
+                    partition: entry.partition,
+                    from: entry.from,
+                    to: entry.to,
+                    high_watermark: entry.high_watermark,
+                    records: entry.records,
+                    bytes: entry.segments.iter().map(|segment| segment.raw_bytes).sum(),
+                    gaps,
+                }
+            })
+        })
+        .collect();
+    Report {
+        archive_url: facts.archive.url(),
+        archive_id: facts.archive.archive_id(),
+        generation: facts.committed.number,
+        digest: facts.committed.digest,
+        consistency_point: facts.consistency_point,
+        partial: facts.partial,
+        cancelled: facts.cancelled,
+        topics: topics.iter().filter(|topic| !topic.removed).count() as u64,
+        records: partitions.iter().map(|partition| partition.records).sum(),
+        bytes: partitions.iter().map(|partition| partition.bytes).sum(),
+        partitions,
+        groups: facts.groups,
+        failures: facts.failures,
+        incomplete: facts.incomplete,
+        notes: facts.notes,
+    }
+}

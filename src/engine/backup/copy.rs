@@ -1,0 +1,260 @@
+//! Puts fetched chunks into the archive: one task per large partition, and one for all small ones.
+//!
+//! A chunk is one partition's part of one fetch response. Checksums, gaps and writing happen here, away from the loop
+//! that fetches, so that the network does not wait for compression or for the store.
+
+use super::walk::{Piece, Walk, Walked};
+use crate::archive::{self, PackWriter, RunWriter, SegmentRef, SegmentWriter, Stream};
+use crate::base::{Offset, PartitionId};
+use crate::kafka::Aborted;
+use crate::record;
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// A segment is finished and the next one begun once it holds this many bytes.
+const SEGMENT_TARGET: u64 = 1 << 30;
+const PACK_TARGET: u64 = 64 << 20;
+
+/// One partition's part of one fetch response.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    /// The log start had moved to here before the response; what lies before it is lost.
+    pub log_start: Option<Offset>,
+    pub records: Bytes,
+    pub aborted: Vec<Aborted>,
+}
+
+/// A partition that was read as far as it could be.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub index: usize,
+    pub walk: Walk,
+    pub segments: Vec<SegmentRef>,
+    pub records: u64,
+    pub bytes: u64,
+    pub leader_epoch: Option<i32>,
+    pub broken: Option<(Offset, record::Error)>,
+}
+
+/// What the tasks tell the fetching loop.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A chunk of the partition is out of memory.
+    Consumed {
+        index: usize,
+        records: u64,
+        bytes: u64,
+    },
+    Finished(Box<Copied>),
+    /// The archive cannot be written: that ends the whole run.
+    Failed(archive::Error),
+}
+
+/// A partition's place in the work, its name and where it begins and ends.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub index: usize,
+    pub stream: Stream,
+    pub walk: Walk,
+}
+
+impl Job {
+    fn started(self) -> (Stream, Copied) {
+        let copied = Copied {
+            index: self.index,
+            walk: self.walk,
+            segments: Vec::new(),
+            records: 0,
+            bytes: 0,
+            leader_epoch: None,
+            broken: None,
+        };
+        (self.stream, copied)
+    }
+}
+
+impl Copied {
+    /// Walks over a chunk and says which of its bytes to keep.
+    fn take(&mut self, chunk: &Chunk) -> Walked {
+        if let Some(log_start) = chunk.log_start {
+            self.walk.lost_to_retention(log_start);
+        }
+        let mut walked = self.walk.response(&chunk.records, &chunk.aborted);
+        self.records += walked.records;
+        self.bytes += walked.bytes;
+        self.leader_epoch = walked.leader_epoch.or(self.leader_epoch);
+        self.broken = walked.broken.take();
+        walked
+    }
+}
+
+/// Copies one partition into segments of its own, chunk by chunk, until there are no more.
+pub(super) async fn segments(
+    job: Job,
+    mut chunks: mpsc::Receiver<Chunk>,
+    writer: Arc<RunWriter>,
+    events: mpsc::Sender<Event>,
+) {
+    let (stream, mut copied) = job.started();
+    let done = copy_segments(&stream, &mut copied, &mut chunks, &writer, &events).await;
+    // The writer must be free before the loop hears of the end: it commits with it.
+    drop(writer);
+    tell(&events, done.map(|()| copied)).await;
+}
+
+async fn tell(events: &mpsc::Sender<Event>, done: archive::Result<Copied>) {
+    let event = match done {
+        Ok(copied) => Event::Finished(Box::new(copied)),
+        Err(error) => Event::Failed(error),
+    };
+    // Without a listener the run is over and nothing of it counts.
+    let _ = events.send(event).await;
+}
+
+async fn copy_segments(
+    stream: &Stream,
+    copied: &mut Copied,
+    chunks: &mut mpsc::Receiver<Chunk>,
+    writer: &RunWriter,
+    events: &mpsc::Sender<Event>,
+) -> archive::Result<()> {
+    let mut segment: Option<SegmentWriter> = None;
+    while let Some(chunk) = chunks.recv().await {
+        let walked = copied.take(&chunk);
+        for piece in &walked.pieces {
+            let open = match &mut segment {
+                Some(open) => open,
+                None => segment.insert(
+                    writer
+                        .segment_writer(&stream.topic, stream.topic_id, stream.partition)
+                        .await?,
+                ),
+            };
+            append_to_segment(open, &chunk.records, piece).await?;
+        }
+        drop(chunk);
+        if let Some(full) = segment.take_if(|open| open.size() >= SEGMENT_TARGET) {
+            copied.segments.extend(full.finish().await?);
+        }
+        let consumed = Event::Consumed {
+            index: copied.index,
+            records: walked.records,
+            bytes: walked.bytes,
+        };
+        if events.send(consumed).await.is_err() || copied.broken.is_some() {
+            break;
+        }
+    }
+    if let Some(last) = segment {
+        copied.segments.extend(last.finish().await?);
+    }
+    Ok(())
+}
+
+async fn append_to_segment(
+    segment: &mut SegmentWriter,
+    records: &Bytes,
+    piece: &Piece,
+) -> archive::Result<()> {
+    match piece {
+        Piece::Whole(range) => segment.append(records.slice(range.clone())).await,
+        Piece::Cut {
+            bytes,
+            within,
+            records: count,
+        } => {
+            let batch = records.slice(bytes.clone());
+            segment.append_within(batch, within.clone(), *count).await
+        }
+    }
+}
+
+/// A small partition with all its chunks.
+#[derive(Debug)]
+pub(super) struct Small {
+    pub job: Job,
+    pub chunks: Vec<Chunk>,
+}
+
+/// The references that packs got, by topic and partition.
+pub(super) type Packed = HashMap<(String, PartitionId), Vec<SegmentRef>>;
+
+/// Copies small partitions into common objects, one after the other, until there are no more.
+pub(super) async fn packs(
+    mut jobs: mpsc::Receiver<Small>,
+    writer: Arc<RunWriter>,
+    events: mpsc::Sender<Event>,
+) -> archive::Result<Packed> {
+    let mut packed = Packed::new();
+    let mut pack: Option<PackWriter> = None;
+    while let Some(Small { job, chunks }) = jobs.recv().await {
+        let (stream, mut copied) = job.started();
+        copy_into_pack(stream, &mut copied, &chunks, &mut pack, &writer).await?;
+        drop(chunks);
+        if let Some(full) = pack.take_if(|open| open.size() >= PACK_TARGET) {
+            finish_pack(full, &mut packed).await?;
+        }
+        let consumed = Event::Consumed {
+            index: copied.index,
+            records: copied.records,
+            bytes: copied.bytes,
+        };
+        if events.send(consumed).await.is_err() {
+            break;
+        }
+        tell(&events, Ok(copied)).await;
+    }
+    if let Some(last) = pack {
+        finish_pack(last, &mut packed).await?;
+    }
+    Ok(packed)
+}
+
+async fn finish_pack(pack: PackWriter, packed: &mut Packed) -> archive::Result<()> {
+    for (stream, segment) in pack.finish().await? {
+        packed
+            .entry((stream.topic, stream.partition))
+            .or_default()
+            .push(segment);
+    }
+    Ok(())
+}
+
+async fn copy_into_pack(
+    stream: Stream,
+    copied: &mut Copied,
+    chunks: &[Chunk],
+    pack: &mut Option<PackWriter>,
+    writer: &RunWriter,
+) -> archive::Result<()> {
+    let mut stream = Some(stream);
+    for chunk in chunks {
+        let walked = copied.take(chunk);
+        for piece in &walked.pieces {
+            let open = match pack {
+                Some(open) => open,
+                None => pack.insert(writer.pack_writer().await?),
+            };
+            if let Some(stream) = stream.take() {
+                open.begin(stream).await?;
+            }
+            match piece {
+                Piece::Whole(range) => open.append(chunk.records.slice(range.clone())).await?,
+                Piece::Cut {
+                    bytes,
+                    within,
+                    records,
+                } => {
+                    let batch = chunk.records.slice(bytes.clone());
+                    open.append_within(batch, within.clone(), *records).await?;
+                }
+            }
+        }
+        if copied.broken.is_some() {
+            break;
+        }
+    }
+    Ok(())
+}

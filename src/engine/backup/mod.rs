@@ -1,0 +1,27 @@
+//! Backup: a cluster's records, configs and committed offsets into a generation of an archive.
+//!
+//! Fetch responses go from socket to segment without a record being decoded: header walk, checksum, block, upload.
+//! Everything in `[from, to)` of a partition ends up as a record or as a gap with its reason; the archive refuses a
+//! generation whose books do not balance. A partition that fails does so by name and alone, and makes the generation
+//! partial; nothing that is incomplete is reported as done.
+
+mod apply;
+mod copy;
+mod ends;
+mod fetch;
+mod gaps;
+mod groups;
+mod options;
+mod plan;
+mod report;
+mod survey;
+mod track;
+mod walk;
+
+pub use apply::apply;
+pub use options::{Options, Run};
+pub use plan::{
+    Blocked, Parent, Plan, PlanGroups, PlanPartition, PlanTopic, RemovedTopic, TopicState,
+};
+pub use report::{BackedUp, Failure, Report};
+pub use survey::{check, plan};

@@ -1,0 +1,136 @@
+//! One partition's state while it is read: how far, and what is to be done with it next.
+
+use super::copy::Chunk;
+use crate::archive::Stream;
+use crate::base::{Offset, TopicPartition};
+use crate::engine::error::Error;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// A partition whose data fits in here shares an object with others.
+pub(super) const SMALL: usize = 256 << 10;
+/// Chunks of one partition that may wait for its task.
+pub(super) const CHUNKS_WAITING: usize = 2;
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Its turn has not come.
+    Waiting,
+    /// Kept in memory until it is known to be small or large.
+    Gathering {
+        chunks: Vec<Chunk>,
+        bytes: usize,
+    },
+    /// Large, and waiting for one of the places to write segments.
+    Full {
+        chunks: Vec<Chunk>,
+    },
+    Writing {
+        chunks: mpsc::Sender<Chunk>,
+        waiting: usize,
+    },
+    /// No more is read; its task puts the rest away.
+    Ending {
+        writing: bool,
+    },
+    Finished,
+}
+
+#[derive(Debug)]
+pub(super) struct Track {
+    pub stream: Stream,
+    pub at: TopicPartition,
+    pub from: Offset,
+    /// The next offset to fetch.
+    pub position: Offset,
+    pub to: Offset,
+    pub stage: Stage,
+    pub in_flight: bool,
+    /// Where the log starts now, if that lies beyond the last chunk's end.
+    pub log_start: Option<Offset>,
+    /// Answers in a row without anything new.
+    pub empty_answers: u32,
+    pub progress_at: Instant,
+    /// What was last in its way.
+    pub trouble: Option<String>,
+    pub failure: Option<Error>,
+}
+
+impl Track {
+    pub fn new(stream: Stream, from: Offset, to: Offset) -> Self {
+        Self {
+            at: TopicPartition::new(stream.topic.clone(), stream.partition),
+            stream,
+            from,
+            position: from,
+            to,
+            stage: Stage::Waiting,
+            in_flight: false,
+            log_start: None,
+            empty_answers: 0,
+            progress_at: Instant::now(),
+            trouble: None,
+            failure: None,
+        }
+    }
+
+    pub fn is_complete(&self) -> bool {
+        self.position >= self.to
+    }
+
+    /// Whether another chunk of it has room.
+    pub fn wants_data(&self) -> bool {
+        let room = match &self.stage {
+            Stage::Gathering { .. } => true,
+            Stage::Writing { waiting, .. } => *waiting < CHUNKS_WAITING,
+            _ => false,
+        };
+        room && !self.in_flight && !self.is_complete()
+    }
+
+    /// Whether only the source can be the reason that nothing happens.
+    pub fn waits_for_source(&self) -> bool {
+        match &self.stage {
+            Stage::Gathering { .. } => true,
+            Stage::Writing { waiting, .. } => *waiting < CHUNKS_WAITING,
+            _ => false,
+        }
+    }
+
+    /// Takes in part of an answer that reaches up to `reached`.
+    pub fn add(&mut self, mut chunk: Chunk, reached: Offset) {
+        chunk.log_start = self.log_start.take();
+        self.position = self.position.max(reached);
+        self.empty_answers = 0;
+        self.progress_at = Instant::now();
+        self.trouble = None;
+        match &mut self.stage {
+            Stage::Gathering { chunks, bytes } => {
+                *bytes += chunk.records.len();
+                // A copy: a small slice would keep its whole frame in memory.
+                chunk.records = Bytes::copy_from_slice(&chunk.records);
+                chunks.push(chunk);
+                if *bytes > SMALL {
+                    self.stage = Stage::Full {
+                        chunks: std::mem::take(chunks),
+                    };
+                }
+            }
+            Stage::Writing { chunks, waiting } => {
+                // Only a task that has met a broken batch hangs up early, and it tells so itself.
+                if chunks.try_send(chunk).is_ok() {
+                    *waiting += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The log start has moved past where reading stands.
+    pub fn skip_to(&mut self, log_start: Offset) {
+        self.log_start = Some(log_start);
+        self.position = log_start.min(self.to);
+        self.progress_at = Instant::now();
+    }
+}
