@@ -22,8 +22,8 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use kbr::base::{Offset, TopicPartition};
 use kbr::kafka::{
-    Client, CommitWanted, ConnectOptions, Error, ErrorCode, Isolation, OffsetAt, Route,
-    TransactionOutcome, TransactionStage,
+    Client, CommitWanted, ConnectOptions, CoordinatorKind, Error, ErrorCode, Isolation, OffsetAt,
+    Route, TopicsWanted, TransactionOutcome, TransactionStage,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -631,4 +631,30 @@ async fn an_error_code_nobody_knows_keeps_its_number() {
     let error = client.describe_cluster().await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode(4711)));
     assert!(error.to_string().contains("error code 4711"), "{error}");
+}
+
+/// Steps run on worker threads: a call whose future is not `Send` compiles here and fails there.
+#[test]
+fn every_call_may_move_between_threads() {
+    fn is_send<T: Send>(_: impl Fn(&'static Client) -> T) {}
+    is_send(|client| client.describe_cluster());
+    is_send(|client| client.call(Route::Any, ListGroupsRequest::default()));
+    is_send(|client| client.refresh_metadata(0));
+    is_send(|client| client.topics(TopicsWanted::All));
+    is_send(|client| client.create_topics(&[], false));
+    is_send(|client| client.delete_topics(&[]));
+    is_send(|client| client.topic_configs(&[]));
+    is_send(|client| client.list_offsets(&[], Isolation::ReadCommitted));
+    is_send(|client| client.end_offset_for_epoch(&[]));
+    is_send(|client| client.delete_records(&[]));
+    is_send(|client| client.describe_producers(&[]));
+    is_send(|client| client.produce(1, Vec::new(), Duration::ZERO));
+    is_send(|client| client.init_producer_id(None, Duration::ZERO));
+    is_send(|client| client.find_coordinator(CoordinatorKind::Group, ""));
+    is_send(|client| client.list_groups());
+    is_send(|client| client.describe_groups(&[]));
+    is_send(|client| client.delete_groups(&[]));
+    is_send(|client| client.committed_offsets(&[], true));
+    static GROUPS: BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>> = BTreeMap::new();
+    is_send(|client| client.commit_offsets_in_transaction("", &GROUPS));
 }

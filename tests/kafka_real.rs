@@ -6,7 +6,7 @@
 mod kafka_real_support;
 
 use bytes::Bytes;
-use kafka_real_support::{Broker, batch_of, join_classic_group, unique};
+use kafka_real_support::{Broker, batch_of, join_classic_group, join_consumer_group, unique};
 use kbr::base::{Offset, PartitionId, TimestampMs, TopicPartition};
 use kbr::kafka::{
     Client, CommitWanted, ConfigSource, ConnectOptions, CoordinatorKind, Error, ErrorCode,
@@ -40,6 +40,10 @@ async fn every_call_works(broker: &Broker) {
     records_are_produced_and_fetched(&client, &topic).await;
     offsets_and_epochs_are_found(&client, &topic).await;
     groups_are_listed_described_moved_and_deleted(&client, &topic).await;
+    if broker.version == "4.3.0" {
+        // 3.9 has the consumer protocol (KIP-848) behind a switch that is off.
+        groups_of_the_consumer_protocol_are_described(&client, &topic).await;
+    }
     transactions_move_all_groups_or_none(&client, &topic).await;
     many_groups_move_in_one_transaction(&client, &topic).await;
     records_and_topics_are_deleted(&client, &topic).await;
@@ -358,6 +362,33 @@ async fn groups_are_listed_described_moved_and_deleted(client: &Client, topic: &
     let code = |name: &str| deleted[name].as_ref().unwrap_err().code();
     assert_eq!(code(&active), Some(ErrorCode::NON_EMPTY_GROUP));
     assert_eq!(code(&missing), Some(ErrorCode::GROUP_ID_NOT_FOUND));
+}
+
+async fn groups_of_the_consumer_protocol_are_described(client: &Client, topic: &str) {
+    let group = unique("modern");
+    let coordinator = client
+        .find_coordinator(CoordinatorKind::Group, &group)
+        .await
+        .unwrap();
+    join_consumer_group(client, coordinator, &group, topic).await;
+
+    let described = client
+        .describe_groups(std::slice::from_ref(&group))
+        .await
+        .unwrap();
+    let found = described[&group].as_ref().unwrap();
+    assert_eq!(found.kind, "consumer");
+    assert_eq!(found.members.len(), 1);
+    assert_eq!(found.members[0].topics, [topic]);
+    let listed = client.list_groups().await.unwrap();
+    let listed = listed.iter().find(|listed| listed.group == group).unwrap();
+    assert_eq!(listed.kind.to_lowercase(), "consumer");
+    let offsets = BTreeMap::from([(TopicPartition::new(topic, 0), wanted(1, ""))]);
+    let refused = client.commit_offsets(&group, &offsets).await.unwrap();
+    assert_eq!(
+        refused[&TopicPartition::new(topic, 0)],
+        ErrorCode::UNKNOWN_MEMBER_ID
+    );
 }
 
 async fn transactions_move_all_groups_or_none(client: &Client, topic: &str) {

@@ -1,12 +1,13 @@
 //! A real broker for a test, and the few things only a test does to one.
+#![allow(dead_code)] // Each test file uses its part.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as Assigned;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
-    ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupId, JoinGroupRequest,
-    SyncGroupRequest, TopicName,
+    ConsumerGroupHeartbeatRequest, ConsumerProtocolAssignment, ConsumerProtocolSubscription,
+    GroupId, JoinGroupRequest, SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use kbr::kafka::{Client, Route};
@@ -148,4 +149,61 @@ pub async fn join_classic_group(
     let synced = client.call(to, request).await.unwrap();
     assert_eq!(synced.error_code, 0);
     joined.member_id.to_string()
+}
+
+/// Joins a group of the consumer protocol (KIP-848) as its only member.
+pub async fn join_consumer_group(client: &Client, coordinator: i32, group: &str, topic: &str) {
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(StrBytes::from_string(group.to_string())))
+        .with_member_id(StrBytes::from_string(unique("member")))
+        .with_member_epoch(0)
+        .with_rebalance_timeout_ms(45_000)
+        .with_subscribed_topic_names(Some(vec![TopicName(StrBytes::from_string(
+            topic.to_string(),
+        ))]))
+        .with_topic_partitions(Some(Vec::new()));
+    let joined = client
+        .call(Route::Broker(coordinator), request)
+        .await
+        .unwrap();
+    assert_eq!(joined.error_code, 0, "{:?}", joined.error_message);
+}
+
+/// A running cluster of several nodes that the test may hurt.
+pub struct Cluster {
+    pub bootstrap: String,
+    name: String,
+}
+
+impl Cluster {
+    pub fn start(version: &str, nodes: u32) -> Self {
+        let name = format!("kafka-layer-nodes-{}", std::process::id());
+        let nodes = nodes.to_string();
+        let arguments = [
+            "start",
+            "--name",
+            &name,
+            "--version",
+            version,
+            "--nodes",
+            &nodes,
+        ];
+        let output = script(&arguments);
+        Self {
+            bootstrap: output.trim().to_string(),
+            name,
+        }
+    }
+
+    /// Ends a node without warning.
+    pub fn kill(&self, node: i32) {
+        let node = node.to_string();
+        script(&["stop", "--name", &self.name, "--node", &node, "--kill"]);
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        script(&["stop", "--name", &self.name]);
+    }
 }
