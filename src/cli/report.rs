@@ -88,7 +88,13 @@ impl Report {
         };
         if take_code {
             self.code = known.code.to_string();
-            if self.message == cause.to_string() {
+            // `reading the archive URL: URL is no archive` says the place twice.
+            let own = self.message.strip_suffix(&cause.to_string());
+            let place = own.map(|own| own.trim_end_matches([':', ' ']).rsplit(' ').next());
+            if place
+                .flatten()
+                .is_some_and(|place| known.message.contains(place))
+            {
                 self.message = known.message;
             }
         }
@@ -240,17 +246,9 @@ impl Report {
         };
         let head = format!("{word}[{}]", self.code);
         let mut out = String::new();
-        let first = format!("{head}: {}", self.message);
-        for (index, line) in wrapped(&first, style.width.max(100))
-            .into_iter()
-            .enumerate()
-        {
-            match index {
-                0 => out.push_str(&line.replacen(&head, &style.paint(paint, &head), 1)),
-                _ => out.push_str(&format!("   {line}")),
-            }
-            out.push('\n');
-        }
+        // Never broken: it is what one searches a log for.
+        let head = style.paint(paint, &head);
+        out.push_str(&format!("{head}: {}\n", self.message));
         if let Some(snippet) = &self.snippet {
             out.push_str(&draw_snippet(snippet, style));
         }
@@ -260,9 +258,10 @@ impl Report {
         for (label, text) in &self.facts {
             let shown = if label == previous { "" } else { label };
             previous = label;
-            for (index, line) in wrapped(text, style.width.saturating_sub(column + 3))
-                .into_iter()
-                .enumerate()
+            for (index, line) in
+                wrapped(&without_errno(text), style.width.saturating_sub(column + 3))
+                    .into_iter()
+                    .enumerate()
             {
                 let label = if index == 0 { shown } else { "" };
                 let label = style.paint(Paint::Bold, &left(label, column));
@@ -305,6 +304,18 @@ impl Report {
             "exit": self.exit.code(),
         })
     }
+}
+
+/// `No such file or directory (os error 2)`: the number says nothing that the words do not.
+fn without_errno(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(" (os error ") {
+        out.push_str(&rest[..at]);
+        let tail = &rest[at..];
+        rest = tail.find(')').map_or("", |end| &tail[end + 1..]);
+    }
+    out + rest
 }
 
 /// The line with its mark, drawn by miette; only its frame is taken, head and help are kbr's own.

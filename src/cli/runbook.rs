@@ -312,21 +312,12 @@ fn open_journal() -> Result<Journal, Box<Report>> {
 pub fn read_source(file: &Path) -> Result<Source, Box<Report>> {
     Source::read(file).map_err(|error| {
         let report = Report::usage("E0102", format!("cannot read {}", file.display()))
-            .why(without_number(&error));
+            .why(error.to_string());
         Box::new(match file.extension() {
             Some(_) => report,
             None => report.now(format!("did you mean {}.rhai?", file.display())),
         })
     })
-}
-
-/// `No such file or directory`, without the number that means nothing to an operator.
-fn without_number(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(at) => text[..at].to_string(),
-        None => text,
-    }
 }
 
 /// The `kbr.toml` that belongs to a runbook.

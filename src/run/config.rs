@@ -89,21 +89,29 @@ impl Config {
     /// Reads one file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
-            path: path.display().to_string(),
+            path: shown(path),
             text: String::new(),
             line: 0,
             column: 0,
             length: 0,
-            message: format!("{} cannot be read: {error}", path.display()),
+            message: format!("{} cannot be read: {error}", shown(path)),
             label: None,
             help: None,
         })?;
-        Self::parse(path, &text)
+        Self::parse(path, &text, &|name| std::env::var(name).ok())
     }
 
-    /// Reads `text` as the content of `path`.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let reader = Reader { path, text };
+    /// Reads `text` as the content of `path`; `environment` answers `${NAME}`.
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let reader = Reader {
+            path,
+            text,
+            environment,
+        };
         let document = DeTable::parse(text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
             reader.error(span, error.message().to_string())
@@ -160,13 +168,22 @@ impl Config {
             name: name.to_string(),
             place: self.path.as_ref().map_or_else(
                 || "kbr.toml (there is none)".to_string(),
-                |path| path.display().to_string(),
+                |path| shown(path),
             ),
             nearest: crate::base::text::did_you_mean(name, known.iter().map(String::as_str))
                 .map(str::to_string),
             known,
         }
     }
+}
+
+/// A path as short as it can be said from here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 type Key<'a> = Spanned<std::borrow::Cow<'a, str>>;
@@ -176,6 +193,7 @@ type Entry<'a> = Spanned<DeValue<'a>>;
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
+    environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl Reader<'_> {
@@ -249,8 +267,8 @@ impl Reader<'_> {
     fn addresses(&self, value: &Entry<'_>) -> Result<Vec<String>, ConfigError> {
         let mut addresses = Vec::new();
         match value.get_ref() {
-            DeValue::String(text) => {
-                for address in text.split(',') {
+            DeValue::String(_) => {
+                for address in self.string(value, "bootstrap")?.split(',') {
                     addresses.push((address.trim().to_string(), value.span()));
                 }
             }
@@ -293,12 +311,45 @@ impl Reader<'_> {
 
     fn string(&self, value: &Entry<'_>, key: &str) -> Result<String, ConfigError> {
         match value.get_ref() {
-            DeValue::String(text) => Ok(text.to_string()),
+            DeValue::String(text) => self
+                .expanded(text)
+                .map_err(|message| self.error(value.span(), message)),
             other => Err(self.error(
                 value.span(),
                 format!("{key} is a string, not {}", kind(other)),
             )),
         }
+    }
+
+    /// Puts in `${NAME}` and `${NAME:-default}`. An unset variable is an error, never an empty value: what it
+    /// should have named would be something else in silence.
+    fn expanded(&self, text: &str) -> Result<String, String> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            out.push_str(&rest[..at]);
+            let inner = &rest[at + 2..];
+            let Some(end) = inner.find('}') else {
+                return Err(format!("`${{` without its `}}` in {text:?}"));
+            };
+            let (name, default) = match inner[..end].split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (&inner[..end], None),
+            };
+            let set = (self.environment)(name).filter(|value| !value.is_empty());
+            match (set, default) {
+                (Some(value), _) => out.push_str(&value),
+                (None, Some(default)) => out.push_str(default),
+                (None, None) => {
+                    return Err(format!(
+                        "environment variable {name} is not set (${{{name}:-value}} gives it a default)"
+                    ));
+                }
+            }
+            rest = &inner[end + 1..];
+        }
+        out.push_str(rest);
+        Ok(out)
     }
 
     fn table<'t, 'i>(
@@ -332,7 +383,7 @@ impl Reader<'_> {
     fn error(&self, span: Range<usize>, message: impl Into<String>) -> ConfigError {
         let (line, column) = self.position(span.start);
         ConfigError {
-            path: self.path.display().to_string(),
+            path: shown(self.path),
             text: self.text.to_string(),
             line,
             column,
@@ -383,7 +434,30 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse(Path::new("/ops/kbr.toml"), text)
+        let environment = |name: &str| match name {
+            "PORT" => Some("9999".to_string()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        Config::parse(Path::new("/ops/kbr.toml"), text, &environment)
+    }
+
+    #[test]
+    fn environment_variables_are_put_in_and_a_missing_one_is_an_error() {
+        let address = |written: &str| {
+            let config = parse(&format!("[clusters.dr]\nbootstrap = \"{written}\"\n"))?;
+            Ok::<_, ConfigError>(config.clusters["dr"].bootstrap.clone())
+        };
+        assert_eq!(address("h:${PORT}").unwrap(), ["h:9999"]);
+        assert_eq!(address("${UNSET:-a:1,b:2}").unwrap(), ["a:1", "b:2"]);
+        assert_eq!(address("h:${EMPTY:-1}").unwrap(), ["h:1"]);
+        for written in ["h:${UNSET}", "h:${EMPTY}"] {
+            let error = address(written).unwrap_err();
+            assert!(error.message.contains("is not set"), "{error}");
+            assert_eq!(error.line, 2);
+        }
+        let error = address("h:${PORT").unwrap_err();
+        assert_eq!(error.message, "`${` without its `}` in \"h:${PORT\"");
     }
 
     #[test]
