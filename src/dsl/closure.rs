@@ -16,7 +16,8 @@ use rhai::{AST, ASTNode, Array, Dynamic, Engine, Expr, FnPtr, Map, Position};
 #[derive(Clone, Debug)]
 pub struct Closure {
     source: Source,
-    name: String,
+    /// As the engine made it. It finds its function by name, which holds for this process and this text.
+    pointer: FnPtr,
     /// Names and values of what it captured, frozen.
     captures: Vec<(String, Dynamic)>,
     /// Its own text, from `|` to its end.
@@ -52,7 +53,7 @@ impl Closure {
             });
         Ok(Self {
             source: source.clone(),
-            name,
+            pointer: pointer.clone(),
             captures,
             text,
             position,
@@ -88,8 +89,7 @@ impl Closure {
             Failure::script(finding.code, finding.message)
         })?;
         let ast = ast.clone_functions_only();
-        let mut pointer = FnPtr::new(self.name.clone())
-            .map_err(|_| Failure::script("E0213", format!("`{}` cannot be called", self.name)))?;
+        let mut pointer = self.pointer.clone();
         pointer.set_curry(self.captures.iter().map(|(_, value)| value.clone()));
         Ok(Session {
             engine,

@@ -4,6 +4,7 @@
 use super::world::{ClusterHandle, StoreHandle, WorldError};
 use crate::base::time::parse_instant;
 use crate::base::{CancellationToken, NoProgress, TimestampMs, time};
+use crate::engine::backup;
 use crate::record::{BatchBuilder, BuildOptions, OwnedHeaders, ProducerStamp};
 use crate::run::Config;
 use crate::sandbox::Sandbox;
@@ -186,7 +187,18 @@ impl Rehearsal {
                 source.name
             ))
         };
-        let _ = (failed, CancellationToken::new(), NoProgress::handle());
+        let options = backup::Options::default();
+        let plan = backup::plan(&source.client, &store.store, &options)
+            .await
+            .map_err(|error| failed(&error))?;
+        let run = backup::Run {
+            name: "rehearsal".to_string(),
+            progress: NoProgress::handle(),
+            cancel: CancellationToken::new(),
+        };
+        backup::apply(&plan, &source.client, &store.store, &run)
+            .await
+            .map_err(|error| failed(&error))?;
         filled.insert(store.name.clone());
         Ok(())
     }

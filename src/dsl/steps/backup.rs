@@ -1,3 +1,215 @@
-//! stub
-pub struct BackupRun;
-pub fn backup() {}
+//! The step that adds a generation to an archive.
+
+use super::{step_error, value};
+use crate::base::text::{counted, grouped};
+use crate::dsl::verbs::clusters::Cluster;
+use crate::dsl::world::StoreHandle;
+use crate::engine::backup::{self, Plan, TopicState};
+use crate::run::{
+    Blocked, Cell, Detail, Outcome, Step, StepContext, StepError, StepKind, StepView,
+};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// A planned backup run.
+pub struct BackupRun {
+    pub plan: Plan,
+    pub cluster: Cluster,
+    pub store: Arc<StoreHandle>,
+}
+
+pub fn backup(run: &Arc<BackupRun>) -> Arc<dyn Step> {
+    Arc::new(BackupStep { run: run.clone() })
+}
+
+struct BackupStep {
+    run: Arc<BackupRun>,
+}
+
+#[async_trait]
+impl Step for BackupStep {
+    fn kind(&self) -> StepKind {
+        StepKind::Backup
+    }
+
+    fn view(&self) -> StepView {
+        let plan = &self.run.plan;
+        let mut view = StepView::of(
+            format!("{} to {}", self.run.cluster.0.name, self.run.store.url),
+            vec![
+                Cell::text(format!("generation {}", plan.generation)),
+                Cell::count(plan.topics.len() as i64, "topic"),
+                Cell::number(grouped(i128::from(plan.records_bound())))
+                    .before("about")
+                    .after("records"),
+                Cell::count(i128::from(plan.groups.groups), "group"),
+            ],
+        );
+        for note in self.notes() {
+            view = view.note(note);
+        }
+        if let Some(line) = view.lines.first_mut() {
+            line.blocked = plan.blocked.iter().map(|b| b.what.clone()).collect();
+        }
+        let rows = plan.partitions();
+        view.detail(Detail {
+            columns: ["topic", "partition", "from", "to", "state"]
+                .map(str::to_string)
+                .to_vec(),
+            rows: rows
+                .map(|(topic, partition)| {
+                    vec![
+                        topic.name.clone(),
+                        partition.partition.to_string(),
+                        partition.from.to_string(),
+                        partition.to.to_string(),
+                        state(&topic.state).to_string(),
+                    ]
+                })
+                .collect(),
+        })
+    }
+
+    fn pinned(&self) -> Value {
+        let plan = &self.run.plan;
+        let topics: Vec<Value> = plan
+            .topics
+            .iter()
+            .map(|topic| {
+                let from: Vec<Value> = topic
+                    .partitions
+                    .iter()
+                    .map(|partition| json!([partition.partition, partition.from]))
+                    .collect();
+                json!({ "name": topic.name, "id": topic.id, "state": value(&topic.state), "from": from })
+            })
+            .collect();
+        json!({
+            "source": plan.source_cluster_id,
+            "archive": plan.archive_id,
+            // A new archive has no id yet: its place stands for it.
+            "url": plan.archive_id.is_none().then_some(&plan.archive_url),
+            "parent": plan.parent.map(|parent| parent.digest),
+            "generation": plan.generation,
+            "block": value(&plan.block),
+            "topics": topics,
+            "removed": value(&plan.removed),
+            "groups": { "include": plan.groups.include, "exclude": plan.groups.exclude },
+        })
+    }
+
+    fn bounded(&self) -> Value {
+        json!("every partition up to its planned end or beyond")
+    }
+
+    fn observed(&self) -> Value {
+        let partitions = self.run.plan.partitions();
+        json!(
+            partitions
+                .map(|(topic, partition)| json!([topic.name, partition.partition, partition.to]))
+                .collect::<Vec<_>>()
+        )
+    }
+
+    fn blocks(&self) -> Vec<Blocked> {
+        let blocked = self.run.plan.blocked.iter();
+        blocked
+            .map(|blocked| Blocked {
+                what: blocked.what.clone(),
+                hint: blocked.hint.clone(),
+            })
+            .collect()
+    }
+
+    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
+        backup::check(
+            &self.run.plan,
+            &self.run.cluster.0.client,
+            &self.run.store.store,
+        )
+        .await
+        .map_err(step_error)
+    }
+
+    async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
+        let how = backup::Run {
+            name: context.run.clone(),
+            progress: context.progress.clone(),
+            cancel: context.cancel.clone(),
+        };
+        let report = backup::apply(
+            &self.run.plan,
+            &self.run.cluster.0.client,
+            &self.run.store.store,
+            &how,
+        )
+        .await
+        .map_err(step_error)?;
+        let mut outcome = Outcome::of(value(&report))
+            .total("records archived", report.records)
+            .line(format!(
+                "generation {}   {} of {}, {}",
+                report.generation,
+                counted(i128::from(report.records), "record"),
+                counted(i128::from(report.topics), "topic"),
+                counted(i128::from(report.groups), "group"),
+            ));
+        outcome.incomplete = report.incomplete;
+        Ok(outcome)
+    }
+}
+
+impl BackupStep {
+    fn notes(&self) -> Vec<String> {
+        let plan = &self.run.plan;
+        let mut notes = Vec::new();
+        for topic in &plan.topics {
+            match topic.state {
+                TopicState::Recreated { .. } => notes.push(format!(
+                    "{} was deleted and created again: a new incarnation, nothing is appended to the old one",
+                    topic.name
+                )),
+                TopicState::Rescanned => notes.push(format!(
+                    "{} is compacted and the last run is long ago: read again from its log start",
+                    topic.name
+                )),
+                TopicState::New | TopicState::Continued => {}
+            }
+        }
+        for (topic, partition) in plan.partitions() {
+            let place = format!("{}-{}", topic.name, partition.partition);
+            if let Some((from, to)) = partition.lost_to_retention() {
+                notes.push(format!(
+                    "{place}: {} removed by retention before this run ({from} to {to})",
+                    counted(i128::from(to - from), "offset")
+                ));
+            }
+            if let Some((from, to)) = partition.pending() {
+                notes.push(format!(
+                    "{place}: offsets {from} to {to} are in open transactions and not archived yet"
+                ));
+            }
+            if let Some(problem) = &partition.problem {
+                notes.push(format!("{place}: {problem}"));
+            }
+        }
+        for topic in &plan.removed {
+            notes.push(format!(
+                "{} is no longer at the source; what is archived stays",
+                topic.name
+            ));
+        }
+        notes.extend(plan.notes.iter().cloned());
+        notes
+    }
+}
+
+fn state(state: &TopicState) -> &'static str {
+    match state {
+        TopicState::New => "new",
+        TopicState::Continued => "continued",
+        TopicState::Recreated { .. } => "created again",
+        TopicState::Rescanned => "read again",
+    }
+}

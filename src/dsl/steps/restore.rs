@@ -425,7 +425,15 @@ impl Step for FinishStep {
         let count = finish.set.len() + finish.delete.len();
         let mut view = StepView::of(
             format!("topic {}", finish.topic),
-            vec![Cell::count(count as i64, "config").before("its own")],
+            vec![
+                Cell::count(count as i64, "config")
+                    .before("puts")
+                    .after(if count == 1 {
+                        "config in force"
+                    } else {
+                        "configs in force"
+                    }),
+            ],
         );
         if let Some(would_delete) = &finish.would_delete {
             view = view.note(would_delete);
