@@ -78,14 +78,6 @@ impl ScriptError {
             cause: None,
         }
     }
-
-    pub(crate) fn not_yet(source: &Source, what: &str) -> Self {
-        Self::new(
-            Finding::error("E0001", format!("{what} is not there yet")),
-            source,
-            ExitClass::Failed,
-        )
-    }
 }
 
 impl fmt::Display for ScriptError {

@@ -95,10 +95,6 @@ impl RecordPredicate {
         Self { closure, needs }
     }
 
-    pub fn text(&self) -> &str {
-        &self.closure.text
-    }
-
     pub fn open(&self) -> Result<PredicateSession, Failure> {
         Ok(PredicateSession {
             session: self.closure.session()?,

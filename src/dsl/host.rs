@@ -113,10 +113,6 @@ impl Host {
         self.now
     }
 
-    pub fn now_was_read(&self) -> bool {
-        self.state().now_read
-    }
-
     pub fn waited(&self) -> Duration {
         self.state().waited
     }
@@ -211,10 +207,6 @@ impl Host {
             return Err(unknown_argument(name, &names, false));
         }
         Ok(state.given.get(name).cloned())
-    }
-
-    pub fn arguments(&self) -> BTreeMap<String, String> {
-        self.state().given.clone()
     }
 
     /// Arguments that were given to a runbook that declares none.

@@ -68,10 +68,6 @@ impl Invocation<'_> {
             })
     }
 
-    pub fn has(&self, index: usize) -> bool {
-        self.arguments.len() > index
-    }
-
     pub fn argument<T: Clone + Send + Sync + 'static>(&self, index: usize) -> Result<T, Failure> {
         let argument = self.arguments.get(index);
         argument

@@ -31,8 +31,6 @@ pub enum Form {
 pub struct Parameter {
     pub name: &'static str,
     pub kinds: &'static [Kind],
-    /// May be left out. Only at the end.
-    pub optional: bool,
     /// Takes one or more. Only the last.
     pub repeats: bool,
     /// The only texts allowed, when they are few.
@@ -44,7 +42,6 @@ impl Parameter {
         Self {
             name,
             kinds,
-            optional: false,
             repeats: false,
             choices: &[],
         }
@@ -54,18 +51,7 @@ impl Parameter {
         Self {
             name,
             kinds,
-            optional: false,
             repeats: true,
-            choices: &[],
-        }
-    }
-
-    pub const fn optional(name: &'static str, kinds: &'static [Kind]) -> Self {
-        Self {
-            name,
-            kinds,
-            optional: true,
-            repeats: false,
             choices: &[],
         }
     }
@@ -74,7 +60,6 @@ impl Parameter {
         Self {
             name,
             kinds: &[Kind::Text],
-            optional: false,
             repeats: false,
             choices,
         }
@@ -123,7 +108,7 @@ impl Entry {
 
     /// Fewest and most arguments.
     pub fn arity(&self) -> (usize, usize) {
-        let least = self.parameters.iter().filter(|p| !p.optional).count();
+        let least = self.parameters.len();
         let most = if self.parameters.last().is_some_and(|p| p.repeats) {
             MOST_ARGUMENTS
         } else {
@@ -148,14 +133,6 @@ impl Entry {
         }
     }
 
-    /// `restore.before`, `cluster`: what `kbr docs` takes.
-    pub fn path(&self) -> String {
-        match self.on {
-            Some(on) => format!("{}.{}", on.word(), self.name),
-            None => self.name.to_string(),
-        }
-    }
-
     /// `.before(when: text or instant)`.
     pub fn signature(&self) -> String {
         let dot = if self.on.is_some() { "." } else { "" };
@@ -168,16 +145,7 @@ impl Entry {
             .map(|parameter| {
                 let kinds: Vec<&str> = parameter.kinds.iter().map(|kind| kind.word()).collect();
                 let more = if parameter.repeats { ", …" } else { "" };
-                let (open, close) = if parameter.optional {
-                    ("[", "]")
-                } else {
-                    ("", "")
-                };
-                format!(
-                    "{open}{}: {}{more}{close}",
-                    parameter.name,
-                    kinds.join(" or ")
-                )
+                format!("{}: {}{more}", parameter.name, kinds.join(" or "))
             })
             .collect();
         format!("{dot}{}({})", self.name, parameters.join(", "))
