@@ -55,16 +55,16 @@ pub enum Error {
     UnknownStrategy { name: String, meant: Option<String> },
     #[error("out_of_range takes \"block\" or \"clamp\", not `{name}`{}", suggestion(.meant))]
     UnknownOutOfRange { name: String, meant: Option<String> },
-    #[error("{count} rows of the offset plan are blocked; nothing was moved")]
+    #[error("{count} rows of the offset plan are blocked; no offset was moved")]
     Blocked { count: usize },
     /// Members would overwrite the reset with their next commit, unseen (E0412).
-    #[error("{}; nothing was changed", active(.groups))]
+    #[error("{}; no offset was moved", active(.groups))]
     GroupsActive { groups: Vec<ActiveGroup> },
-    #[error("committed offsets are not as planned: {}; nothing was changed", drifted(.rows))]
+    #[error("committed offsets are not as planned: {}; no offset was moved", drifted(.rows))]
     Drift { rows: Vec<Drifted> },
-    #[error("planned offsets lie outside the target's log: {}; nothing was changed", outside(.rows))]
+    #[error("planned offsets lie outside the target's log: {}; no offset was moved", outside(.rows))]
     OutsideLog { rows: Vec<OutsideLog> },
-    #[error("{partition} does not exist at the target ({code}); nothing was changed")]
+    #[error("{partition} does not exist at the target ({code}); no offset was moved")]
     NoTarget {
         partition: TopicPartition,
         code: ErrorCode,
