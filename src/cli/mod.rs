@@ -106,6 +106,7 @@ fn with_runtime<T>(
                 .why(error.to_string()),
             )
         })?;
+    log_to_stderr();
     let cancel = CancellationToken::new();
     let result = runtime.block_on(async {
         let signals = tokio::spawn(watch_signals(cancel.clone()));
@@ -116,6 +117,18 @@ fn with_runtime<T>(
     // A question that nobody answered still waits for standard input on a thread of its own.
     runtime.shutdown_background();
     result
+}
+
+/// `KBR_LOG=kbr=debug` tells on standard error what the layers below do; without it nothing is logged.
+fn log_to_stderr() {
+    let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("KBR_LOG") else {
+        return;
+    };
+    // Only a second call in the same process could fail, and there is none.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 async fn watch_signals(cancel: CancellationToken) {

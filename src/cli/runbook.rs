@@ -2,15 +2,15 @@
 
 use super::arguments::{Output, Rehearse, Run};
 use super::execution_view::ExecutionView;
-use super::plan_view::{PlanView, what_next};
+use super::plan_view::{PlanView, command_to_execute, what_next};
 use super::report::Report;
 use super::style::{Style, harmless};
 use super::{print, print_json, tell, with_runtime};
 use crate::base::{CancellationToken, TimestampMs, time};
 use crate::dsl::{self, EvaluateOptions, Evaluated, Source, World};
 use crate::run::{
-    Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunReport,
-    Witness, execute, journal_path,
+    Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunError,
+    RunReport, Witness, execute, journal_path,
 };
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -112,7 +112,7 @@ impl Job {
         };
         let report = execute(plan, execution)
             .await
-            .map_err(|error| Box::new(Report::from(&error)))?;
+            .map_err(|error| Box::new(self.refused(&error, &document)))?;
         let error = failure(&report);
         let exit = error
             .as_ref()
@@ -131,6 +131,18 @@ impl Job {
             tell(&error, Output::Text);
         }
         Ok(exit)
+    }
+}
+
+impl Job {
+    /// A plan that was refused as a whole, with the command that would execute it.
+    fn refused(&self, error: &RunError, plan: &PlanDocument) -> Report {
+        let mut report = Report::from(error);
+        if matches!(error, RunError::ConfirmationRequired(_)) {
+            report.facts.retain(|(label, _)| label != "now");
+            report = report.now(command_to_execute(plan, &self.file));
+        }
+        report
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reading the journal: the list of runs, and everything about one.
 
 use super::{COLUMNS, Entry, Journal, JournalError, RunId};
-use crate::base::{Digest, TimestampMs, text};
+use crate::base::{Digest, TimestampMs, text, time};
 use crate::run::{Outcome, PlanDocument};
 use serde::Serialize;
 use serde_json::Value;
@@ -10,8 +10,10 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct JournalledRun {
     pub run: RunId,
+    #[serde(serialize_with = "instant")]
     pub started: TimestampMs,
     /// `None`: it was never finished; the process ended in the middle.
+    #[serde(serialize_with = "maybe_instant")]
     pub ended: Option<TimestampMs>,
     pub runbook: String,
     pub plan: Digest,
@@ -29,6 +31,7 @@ pub struct JournalledStep {
     pub ordinal: u32,
     /// `done`, `no_change`, `failed`, `intended` (began, never ended) or `not_run`.
     pub state: String,
+    #[serde(serialize_with = "maybe_instant")]
     pub began: Option<TimestampMs>,
     pub elapsed_ms: Option<u64>,
     pub old_values: Value,
@@ -44,6 +47,18 @@ pub struct RunRecord {
     pub plan: PlanDocument,
     pub steps: Vec<JournalledStep>,
     pub message: Option<String>,
+}
+
+/// Times in documents are RFC 3339 with milliseconds.
+fn instant<S: serde::Serializer>(at: &TimestampMs, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&time::format_instant(*at))
+}
+
+fn maybe_instant<S: serde::Serializer>(
+    at: &Option<TimestampMs>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    at.map(time::format_instant).serialize(serializer)
 }
 
 impl Journal {
