@@ -2,6 +2,7 @@
 // that backup tools get wrong, and reads records and groups back as an application would.
 //
 //   dataset --bootstrap ADDRESS --prefix PREFIX      writes the hard data set; prints what it wrote as JSON
+//   seed    --bootstrap ADDRESS FILE                 writes the data of a rehearsal's seed file (examples/seed.json)
 //   dump    --bootstrap ADDRESS --topic TOPIC        every record a read_committed consumer sees, as JSON lines
 //   next    --bootstrap ADDRESS --group GROUP        the record each partition of a group would read next
 //   commit  --bootstrap ADDRESS --group GROUP TOPIC:PARTITION:OFFSET[:METADATA]…
@@ -9,7 +10,9 @@
 //           an active member: prints "joined" once it has partitions, leaves when standard input ends
 //   hang    --bootstrap ADDRESS --topic TOPIC        a transaction left open: prints "open", aborts when input ends
 
+import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -54,7 +57,7 @@ public final class Helper {
     }
 
     public static void main(String[] args) throws Exception {
-        if (args.length == 0) throw new IllegalArgumentException("a command is missing: dataset, dump, next, commit, join, hang");
+        if (args.length == 0) throw new IllegalArgumentException("a command is missing: dataset, seed, dump, next, commit, join, hang");
         Map<String, String> options = new HashMap<>();
         List<String> arguments = new ArrayList<>();
         for (int i = 1; i < args.length; i++) {
@@ -64,6 +67,7 @@ public final class Helper {
         Helper helper = new Helper(options, arguments);
         switch (args[0]) {
             case "dataset" -> helper.dataset(helper.option("prefix"));
+            case "seed" -> helper.seed(helper.arguments.get(0));
             case "dump" -> helper.dump(helper.option("topic"));
             case "next" -> helper.next(helper.option("group"));
             case "commit" -> helper.commit(helper.option("group"));
@@ -240,6 +244,39 @@ public final class Helper {
             while (!ended()) Thread.sleep(50);
             producer.abortTransaction();
         }
+    }
+
+    // ----------------------------------------------------------------------------------- the example data
+
+    private void seed(String file) throws Exception {
+        JsonNode seed = JSON.readTree(new File(file));
+        long now = System.currentTimeMillis();
+        try (var admin = admin(); var producer = producer(Map.of())) {
+            for (var topic : seed.get("topics").properties()) {
+                Map<String, String> configs = new HashMap<>();
+                for (var config : topic.getValue().path("configs").properties()) configs.put(config.getKey(), config.getValue().asText());
+                create(admin, topic.getKey(), topic.getValue().get("partitions").asInt(), configs);
+                for (JsonNode record : topic.getValue().get("records")) {
+                    long at = now - 60_000 * Long.parseLong(record.get("at").asText().replaceAll("[-m]", ""));
+                    var wanted = new ProducerRecord<>(topic.getKey(), record.get("partition").asInt(), at,
+                        content(record.get("key")), content(record.get("value")));
+                    for (JsonNode header : record.path("headers")) wanted.headers().add(header.get(0).asText(), content(header.get(1)));
+                    producer.send(wanted).get();
+                }
+            }
+            for (var group : seed.get("groups").properties()) {
+                List<Map.Entry<TopicPartition, OffsetAndMetadata>> offsets = new ArrayList<>();
+                for (var topic : group.getValue().properties())
+                    for (int i = 0; i < topic.getValue().size(); i++) offsets.add(at(topic.getKey(), i, topic.getValue().get(i).asLong(), ""));
+                commitGroup(admin, group.getKey(), offsets);
+            }
+        }
+        print(Map.of("topics", topics, "groups", groups));
+    }
+
+    /** A text as it is, anything else as JSON, null as null. */
+    private static byte[] content(JsonNode node) {
+        return node == null || node.isNull() ? null : bytes(node.isTextual() ? node.asText() : node.toString());
     }
 
     // ------------------------------------------------------------------------------------- the data set

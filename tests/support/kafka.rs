@@ -44,7 +44,9 @@ impl RealKafka {
 
     fn shared(place: &Shared, variable: &str, version: &'static str) -> Arc<Self> {
         // A test that panicked while it held the lock has not harmed the weak pointer inside.
-        let mut place = place.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut place = place
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(running) = place.upgrade() {
             return running;
         }
@@ -65,8 +67,15 @@ impl RealKafka {
     pub fn start(version: &'static str, nodes: usize) -> Self {
         let name = unique("test");
         let bootstrap = script(&[
-            "start", "--name", &name, "--version", version, "--nodes", &nodes.to_string(),
-            "--while", &std::process::id().to_string(),
+            "start",
+            "--name",
+            &name,
+            "--version",
+            version,
+            "--nodes",
+            &nodes.to_string(),
+            "--while",
+            &std::process::id().to_string(),
         ]);
         Self {
             bootstrap: bootstrap.trim().to_string(),
@@ -84,12 +93,23 @@ impl RealKafka {
 
     /// Runs one of Kafka's own tools against this cluster.
     pub fn tool(&self, tool: &str, arguments: &[&str]) -> String {
-        kafka_tool(self.version, tool, &[&["--bootstrap-server", &self.bootstrap], arguments].concat())
+        kafka_tool(
+            self.version,
+            tool,
+            &[&["--bootstrap-server", &self.bootstrap], arguments].concat(),
+        )
     }
 
     /// Runs the Java client (`tests/kafka/Helper.java`) against this cluster.
     pub fn helper(&self, command: &str, arguments: &[&str]) -> String {
-        let mut all = vec!["helper", "--version", self.version, command, "--bootstrap", &self.bootstrap];
+        let mut all = vec![
+            "helper",
+            "--version",
+            self.version,
+            command,
+            "--bootstrap",
+            &self.bootstrap,
+        ];
         all.extend(arguments);
         script(&all)
     }
@@ -98,7 +118,14 @@ impl RealKafka {
     /// printed `ready`.
     pub fn helper_until_dropped(&self, ready: &str, command: &str, arguments: &[&str]) -> Helper {
         let mut child = Command::new(SCRIPT)
-            .args(["helper", "--version", self.version, command, "--bootstrap", &self.bootstrap])
+            .args([
+                "helper",
+                "--version",
+                self.version,
+                command,
+                "--bootstrap",
+                &self.bootstrap,
+            ])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -106,7 +133,9 @@ impl RealKafka {
             .unwrap_or_else(|error| panic!("{SCRIPT} cannot be started: {error}"));
         let stdin = child.stdin.take();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         let helper = Helper { child, stdin };
         assert_eq!(line.trim(), ready, "helper {command} {arguments:?}");
         helper
@@ -142,7 +171,10 @@ pub fn kafka_tool(version: &str, tool: &str, arguments: &[&str]) -> String {
 
 /// A name that no other test, and no earlier run, has used on these clusters.
 pub fn unique(prefix: &str) -> String {
-    format!("{prefix}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8])
+    format!(
+        "{prefix}-{}",
+        &uuid::Uuid::new_v4().simple().to_string()[..8]
+    )
 }
 
 fn script(arguments: &[&str]) -> String {

@@ -2,7 +2,8 @@
 
 use super::process::run_to_end;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::Mutex;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -14,6 +15,15 @@ pub struct Ran {
 }
 
 impl Ran {
+    fn of(output: Output) -> Self {
+        Self {
+            // A signal has no exit status; no test expects this number.
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// Both streams, for messages and for tests that do not care which one it was.
     pub fn text(&self) -> String {
         format!("{}{}", self.stdout, self.stderr)
@@ -44,12 +54,14 @@ impl Ran {
 /// A folder of its own for a test: runbooks, configuration, archives and the journal.
 pub struct Folder {
     folder: TempDir,
+    environment: Mutex<Vec<(String, String)>>,
 }
 
 impl Folder {
     pub fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
+            environment: Mutex::default(),
         }
     }
 
@@ -68,12 +80,25 @@ impl Folder {
         self
     }
 
-    /// A `kbr.toml` with these clusters and an archive in this folder under the name `prod`.
+    /// Sets an environment variable for every kbr that runs in this folder from now on.
+    pub fn set(&self, name: &str, value: &str) -> &Self {
+        self.environment
+            .lock()
+            .unwrap()
+            .push((name.to_string(), value.to_string()));
+        self
+    }
+
+    /// A `kbr.toml` with these clusters.
     pub fn clusters(&self, clusters: &[(&str, &str)]) -> &Self {
         let mut text = String::new();
         for (name, bootstrap) in clusters {
-            let addresses: Vec<String> = bootstrap.split(',').map(|one| format!("{one:?}")).collect();
-            text.push_str(&format!("[clusters.{name}]\nbootstrap = [{}]\n\n", addresses.join(", ")));
+            let addresses: Vec<String> =
+                bootstrap.split(',').map(|one| format!("{one:?}")).collect();
+            text.push_str(&format!(
+                "[clusters.{name}]\nbootstrap = [{}]\n\n",
+                addresses.join(", ")
+            ));
         }
         self.write("kbr.toml", &text)
     }
@@ -88,15 +113,33 @@ impl Folder {
             .env("NO_COLOR", "1")
             .env_remove("KBR_PATH")
             .env_remove("RUST_LOG");
+        command.envs(self.environment.lock().unwrap().iter().cloned());
         command
     }
 
-    pub fn kbr(&self, arguments: &[&str]) -> Ran {
-        let output = run_to_end(&mut self.command(arguments), b"", Duration::from_secs(120));
-        Ran {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+    /// Runs kbr on a terminal and types `answer` when it asks for a word.
+    pub fn kbr_on_terminal(&self, arguments: &[&str], answer: &str) -> Ran {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/terminal.py");
+        let kbr = self.command(&[]);
+        let mut command = Command::new("python3");
+        command
+            .args([script, "Type the", answer, env!("CARGO_BIN_EXE_kbr")])
+            .args(arguments)
+            .current_dir(self.path());
+        for (name, value) in kbr.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
+        Ran::of(run_to_end(&mut command, b"", Duration::from_secs(120)))
+    }
+
+    pub fn kbr(&self, arguments: &[&str]) -> Ran {
+        Ran::of(run_to_end(
+            &mut self.command(arguments),
+            b"",
+            Duration::from_secs(120),
+        ))
     }
 }

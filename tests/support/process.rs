@@ -13,7 +13,9 @@ pub fn run_to_end(command: &mut Command, input: &[u8], limit: Duration) -> Outpu
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{what} cannot be started: {error}; scripts/test installs what the tests need"));
+        .unwrap_or_else(|error| {
+            panic!("{what} cannot be started: {error}; scripts/test installs what the tests need")
+        });
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // Pipes are served by threads, since a child that writes before it has read everything would stall.
@@ -59,7 +61,10 @@ fn wait(child: &mut Child, limit: Duration, what: &str) -> std::process::ExitSta
 pub fn wait_until(what: &str, limit: Duration, mut ask: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !ask() {
-        assert!(Instant::now() < deadline, "still not after {limit:?}: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "still not after {limit:?}: {what}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
 }

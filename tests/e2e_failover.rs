@@ -1,0 +1,407 @@
+//! The main job on two real Kafka clusters: back up one, fail over to the other, and let clients of other
+//! people's making (kcat, Kafka's own tools, its Java client) say whether everything arrived.
+
+mod support;
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use support::{Folder, RealKafka, unique};
+
+/// Every topic of the data set, and whether a restore of it can keep the record's timestamp type.
+const TOPICS: [&str; 13] = [
+    "headers",
+    "keys",
+    "codec-none",
+    "codec-gzip",
+    "codec-snappy",
+    "codec-lz4",
+    "codec-zstd",
+    "transactions",
+    "append-time",
+    "out-of-order",
+    "trimmed",
+    "empty",
+    "compacted",
+];
+const GROUPS: [&str; 3] = ["checkout", "audit", "late"];
+
+#[test]
+fn the_hard_data_set_survives_a_failover_record_by_record() {
+    let (source, target) = (RealKafka::source(), RealKafka::target());
+    let prefix = format!("{}.", unique("hard"));
+    source.helper("dataset", &["--prefix", &prefix]);
+    let folder = Folder::new();
+    folder.clusters(&[("prod", &source.bootstrap), ("dr", &target.bootstrap)]);
+    folder.write(
+        "backup.rhai",
+        &format!("backup(cluster(\"prod\")).topics(\"{prefix}*\").groups(\"{prefix}*\").to(store(\"file:archive\"));\n"),
+    );
+    folder.write(
+        "failover.rhai",
+        &format!(
+            r#"
+            let dr = cluster("dr");
+            let snap = store("file:archive").latest();
+            let data = restore(snap)
+                .topics("{prefix}*")
+                .remap(#{{ "{prefix}keys": "{prefix}keys_dr" }})
+                .to(dr);
+            let moved = offset_plan(data).groups("{prefix}*").strategy("exact");
+            print(moved);
+            confirm(`Move ${{moved.group_names.len()}} groups on ${{dr.name}}?`);
+            moved.reset();
+            "#
+        ),
+    );
+
+    folder.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+
+    // A dry run: a plan with a digest, and a target that is as it was.
+    let dry = folder.kbr(&["run", "failover.rhai"]).expect(0);
+    let digest = dry.digest();
+    assert_eq!(topics_of(&target, &prefix), Vec::<String>::new());
+    let again = folder.kbr(&["run", "failover.rhai"]).expect(0);
+    assert_eq!(again.digest(), digest, "the same plan has the same digest");
+
+    // Nobody to ask, then somebody who approved another plan: no effect at all.
+    folder.kbr(&["run", "failover.rhai", "--execute"]).expect(3);
+    let other = "0123456789ab";
+    folder
+        .kbr(&["run", "failover.rhai", "--execute", "--confirm", other])
+        .expect(4);
+    assert_eq!(topics_of(&target, &prefix), Vec::<String>::new());
+    assert_eq!(groups_of(&target, &prefix), Vec::<String>::new());
+
+    folder
+        .kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest])
+        .expect(0);
+
+    for topic in TOPICS {
+        let from = format!("{prefix}{topic}");
+        let to = renamed(&from);
+        compare_by_java_client(&source, &from, &target, &to);
+        compare_by_kcat(&source, &from, &target, &to);
+        compare_configs(&source, &from, &target, &to);
+    }
+    for group in GROUPS {
+        let group = format!("{prefix}{group}");
+        compare_next_records(&source, &target, &group);
+        compare_with_kafka_consumer_groups(&source, &target, &group);
+    }
+
+    // The same plan a second time: the world is no longer the one it was made for.
+    let second = folder.kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest]);
+    assert_ne!(second.code, 0, "{}", second.text());
+}
+
+#[test]
+fn the_shipped_examples_back_up_and_fail_over_a_shop() {
+    let source = RealKafka::start("4.3.0", 1);
+    let target = RealKafka::start("4.3.0", 1);
+    source.helper(
+        "seed",
+        &[concat!(env!("CARGO_MANIFEST_DIR"), "/examples/seed.json")],
+    );
+    let folder = Folder::new();
+    for name in ["backup.rhai", "dr-failover.rhai", "kbr.toml", "seed.json"] {
+        let text =
+            std::fs::read_to_string(format!("{}/examples/{name}", env!("CARGO_MANIFEST_DIR")));
+        folder.write(name, &text.unwrap());
+    }
+    folder.set("PROD_BOOTSTRAP", &source.bootstrap);
+    folder.set("DR_BOOTSTRAP", &target.bootstrap);
+
+    folder.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    let digest = folder.kbr(&["run", "dr-failover.rhai"]).expect(0).digest();
+    folder
+        .kbr(&[
+            "run",
+            "dr-failover.rhai",
+            "--execute",
+            "--confirm",
+            &digest[..12],
+        ])
+        .expect(0);
+
+    // The filter left out the one poisoned record, everything else is there under the new name.
+    let before = records(&source, "orders");
+    let kept: Vec<Value> = before
+        .iter()
+        .filter(|record| record["key"] != "cG9pc29u")
+        .cloned()
+        .collect();
+    assert_eq!(before.len(), kept.len() + 1);
+    let after = records(&target, "orders_dr");
+    assert_eq!(without_offsets(&after), without_offsets(&kept));
+    compare_by_java_client(&source, "payments-eu", &target, "payments-eu");
+    for group in ["checkout-api", "checkout-audit"] {
+        compare_next_records(&source, &target, group);
+    }
+    assert_eq!(groups_of(&target, ""), ["checkout-api", "checkout-audit"]);
+}
+
+#[test]
+fn on_a_terminal_the_word_that_the_gate_names_approves_and_another_does_not() {
+    let (source, target) = (RealKafka::source(), RealKafka::target());
+    let topic = unique("terminal");
+    let group = format!("{topic}-group");
+    source.tool(
+        "kafka-topics",
+        &["--create", "--topic", &topic, "--partitions", "1"],
+    );
+    source.kcat(&["-P", "-t", &topic, "-p", "0"], "one\ntwo\nthree\n");
+    source.helper("commit", &["--group", &group, &format!("{topic}:0:2:note")]);
+    let folder = Folder::new();
+    folder.clusters(&[("prod", &source.bootstrap), ("dr", &target.bootstrap)]);
+    folder.write(
+        "backup.rhai",
+        &format!("backup(cluster(\"prod\")).topics(\"{topic}\").groups(\"{group}\").to(store(\"file:archive\"));\n"),
+    );
+    folder.write(
+        "failover.rhai",
+        &format!(
+            r#"
+            let dr = cluster("dr");
+            let data = restore(store("file:archive").latest()).topics("{topic}").remap(#{{ "{topic}": args.name }}).to(dr);
+            let moved = offset_plan(data).groups("{group}");
+            confirm(`Move ${{moved.group_names.len()}} group on ${{dr.name}}?`);
+            moved.reset();
+            "#
+        ),
+    );
+    folder.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+
+    let refused = folder.kbr_on_terminal(&["run", "failover.rhai", "--execute"], "no");
+    assert_eq!(refused.code, 3, "{}", refused.stdout);
+    assert_eq!(
+        groups_of(&target, &group),
+        Vec::<String>::new(),
+        "{}",
+        refused.stdout
+    );
+    assert_eq!(
+        records(&target, &topic).len(),
+        3,
+        "the steps before the gate ran"
+    );
+
+    target.tool("kafka-topics", &["--delete", "--topic", &topic]);
+    let approved = folder.kbr_on_terminal(&["run", "failover.rhai", "--execute"], "dr");
+    assert_eq!(approved.code, 0, "{}", approved.stdout);
+    assert!(
+        approved.stdout.contains("Type the cluster's name (dr)"),
+        "{}",
+        approved.stdout
+    );
+    compare_next_records(&source, &target, &group);
+}
+
+// ------------------------------------------------------------------------------------------ comparisons
+
+fn renamed(topic: &str) -> String {
+    match topic.ends_with("keys") {
+        true => format!("{topic}_dr"),
+        false => topic.to_string(),
+    }
+}
+
+fn topics_of(cluster: &RealKafka, prefix: &str) -> Vec<String> {
+    let listed = cluster.tool("kafka-topics", &["--list"]);
+    lines_with(&listed, prefix)
+}
+
+fn groups_of(cluster: &RealKafka, prefix: &str) -> Vec<String> {
+    let listed = cluster.tool("kafka-consumer-groups", &["--list"]);
+    lines_with(&listed, prefix)
+}
+
+fn lines_with(text: &str, prefix: &str) -> Vec<String> {
+    let mut found: Vec<String> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && line.starts_with(prefix))
+        .map(str::to_string)
+        .collect();
+    found.sort();
+    found
+}
+
+/// Every record of a topic as a read_committed Java consumer sees it.
+fn records(cluster: &RealKafka, topic: &str) -> Vec<Value> {
+    let lines = cluster.helper("dump", &["--topic", topic]);
+    lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Offsets differ wherever the source had gaps; the timestamp's type becomes CreateTime, its value stays.
+fn without_offsets(records: &[Value]) -> Vec<Value> {
+    let mut records = records.to_vec();
+    for record in &mut records {
+        let fields = record.as_object_mut().unwrap();
+        fields.remove("offset");
+        fields.remove("type");
+    }
+    records
+}
+
+fn compare_by_java_client(source: &RealKafka, from: &str, target: &RealKafka, to: &str) {
+    let (expected, found) = (records(source, from), records(target, to));
+    assert_eq!(expected.len(), found.len(), "{to}: number of records");
+    for (expected, found) in without_offsets(&expected)
+        .iter()
+        .zip(without_offsets(&found))
+    {
+        assert_eq!(*expected, found, "{to}");
+    }
+    // Dense from the first: nothing lies between the records of a restored partition.
+    let mut next: BTreeMap<i64, i64> = BTreeMap::new();
+    for record in &found {
+        let place = next
+            .entry(record["partition"].as_i64().unwrap())
+            .or_default();
+        assert_eq!(record["offset"].as_i64().unwrap(), *place, "{to}");
+        *place += 1;
+    }
+}
+
+/// The same through librdkafka: partition by partition in order, with times, lengths, keys, values, headers.
+fn compare_by_kcat(source: &RealKafka, from: &str, target: &RealKafka, to: &str) {
+    let partitions = source.kcat(&["-L", "-t", from], "");
+    let count = partitions
+        .lines()
+        .filter(|line| line.trim_start().starts_with("partition "))
+        .count();
+    assert!(count > 0, "{partitions}");
+    for partition in 0..count {
+        let read = |cluster: &RealKafka, topic: &str| {
+            let id = partition.to_string();
+            // %R is the key's length as binary, -1 for null; %S the value's. Null and empty differ.
+            let format = "%p %T %K %S [%k] [%s] [%h]\\n";
+            cluster.kcat(
+                &[
+                    "-C",
+                    "-t",
+                    topic,
+                    "-p",
+                    &id,
+                    "-o",
+                    "beginning",
+                    "-e",
+                    "-q",
+                    "-X",
+                    "isolation.level=read_committed",
+                    "-f",
+                    format,
+                ],
+                "",
+            )
+        };
+        assert_eq!(
+            read(source, from),
+            read(target, to),
+            "{to} partition {partition}"
+        );
+    }
+}
+
+/// The topic's own settings are those of the source again once everything is written.
+fn compare_configs(source: &RealKafka, from: &str, target: &RealKafka, to: &str) {
+    let overrides = |cluster: &RealKafka, topic: &str| -> Vec<String> {
+        let text = cluster.tool(
+            "kafka-configs",
+            &[
+                "--entity-type",
+                "topics",
+                "--entity-name",
+                topic,
+                "--describe",
+            ],
+        );
+        let mut found: Vec<String> = text
+            .lines()
+            .filter_map(|line| line.trim().split(" sensitive=").next())
+            .filter(|line| line.contains('=') && !line.starts_with("Dynamic"))
+            .map(str::to_string)
+            .collect();
+        found.sort();
+        found
+    };
+    assert_eq!(
+        overrides(source, from),
+        overrides(target, to),
+        "configs of {to}"
+    );
+}
+
+/// The record that each partition of a group reads next is the one it would have read at the source.
+fn compare_next_records(source: &RealKafka, target: &RealKafka, group: &str) {
+    let next = |cluster: &RealKafka| -> BTreeMap<(String, i64), (Value, Value)> {
+        let text = cluster.helper("next", &["--group", group]);
+        let mut found = BTreeMap::new();
+        for line in text.lines() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let topic = line["topic"].as_str().unwrap();
+            let topic = topic.strip_suffix("_dr").unwrap_or(topic).to_string();
+            let record = match &line["next"] {
+                Value::Null => Value::Null,
+                record => without_offsets(std::slice::from_ref(record)).remove(0),
+            };
+            found.insert(
+                (topic, line["partition"].as_i64().unwrap()),
+                (record, line["metadata"].clone()),
+            );
+        }
+        found
+    };
+    let expected = next(source);
+    assert!(
+        !expected.is_empty(),
+        "{group} has committed nothing at the source"
+    );
+    assert_eq!(expected, next(target), "what {group} reads next");
+}
+
+/// Kafka's own tool sees the group at the target with the same lag, since everything behind it was restored.
+fn compare_with_kafka_consumer_groups(source: &RealKafka, target: &RealKafka, group: &str) {
+    let rows = |cluster: &RealKafka| -> BTreeMap<(String, String), (i64, i64)> {
+        let text = cluster.tool(
+            "kafka-consumer-groups",
+            &["--describe", "--group", group, "--offsets"],
+        );
+        let mut found = BTreeMap::new();
+        for line in text.lines() {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            if columns.len() > 5 && columns[0] == group {
+                let topic = columns[1].strip_suffix("_dr").unwrap_or(columns[1]);
+                let numbers = (columns[3].parse().unwrap(), columns[4].parse().unwrap());
+                found.insert((topic.to_string(), columns[2].to_string()), numbers);
+            }
+        }
+        found
+    };
+    let (expected, found) = (rows(source), rows(target));
+    assert_eq!(
+        expected.keys().collect::<Vec<_>>(),
+        found.keys().collect::<Vec<_>>(),
+        "{group}"
+    );
+    for (place, (committed, end)) in found {
+        let topic = renamed(&place.0);
+        let remaining = records_from(target, &topic, &place.1, committed);
+        assert_eq!(
+            end - committed,
+            remaining,
+            "{group} on {topic}: the lag is made of records only"
+        );
+    }
+}
+
+fn records_from(cluster: &RealKafka, topic: &str, partition: &str, offset: i64) -> i64 {
+    records(cluster, topic)
+        .iter()
+        .filter(|record| record["partition"].to_string() == partition)
+        .filter(|record| record["offset"].as_i64().unwrap() >= offset)
+        .count() as i64
+}
