@@ -2,7 +2,7 @@
 //! process. A part that is missing fails the test with what to install; nothing is skipped.
 
 // Each test file is a crate of its own and uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod documents;
 mod kafka;

@@ -1,0 +1,344 @@
+//! A failover as an operator does it, session by session: backup, plan, confirmation, execution, history.
+//! The clusters are sandboxes of this process on loopback ports; kbr is the real binary.
+
+mod support;
+
+use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp};
+use kbr::sandbox::{Action, Sandbox, SandboxOptions};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::{Folder, Ran, run_to_end};
+
+const BACKUP: &str = r#"backup(cluster("prod")).to(store("file:archive"));"#;
+
+const FAILOVER: &str = r#"params(#{ at: "restore records before this time" });
+let snap = store("file:archive").latest();
+let dr   = cluster("dr");
+let data = restore(snap)
+    .topics("orders")
+    .before(args.at ?? "latest")
+    .remap(#{ "orders": "orders_dr" })
+    .to(dr);
+let moved = offset_plan(data).groups("checkout-*").strategy("exact");
+confirm(`Move ${moved.group_names.len()} groups on ${dr.name}?`);
+moved.reset();
+"#;
+
+const PRODUCE: i16 = 0;
+
+/// Two clusters and a folder with the runbooks; `prod` holds orders and two groups that read them.
+struct Scene {
+    folder: Folder,
+    prod: Sandbox,
+    dr: Sandbox,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let prod = Sandbox::start(SandboxOptions::named("prod")).await.unwrap();
+        let dr = Sandbox::start(SandboxOptions::named("dr")).await.unwrap();
+        prod.create_topic("orders", 2, &[("retention.ms", "-1")])
+            .unwrap();
+        for partition in 0..2 {
+            for order in 0..5 {
+                prod.append("orders", partition, &batch(&format!("order-{order}")))
+                    .unwrap();
+            }
+        }
+        prod.set_committed("checkout-api", "orders", 0, 3, "");
+        prod.set_committed("checkout-api", "orders", 1, 5, "");
+        prod.set_committed("checkout-audit", "orders", 0, 0, "");
+        let folder = Folder::new();
+        folder
+            .clusters(&[
+                ("prod", &prod.bootstrap().join(",")),
+                ("dr", &dr.bootstrap().join(",")),
+            ])
+            .write("backup.rhai", BACKUP)
+            .write("failover.rhai", FAILOVER);
+        Self { folder, prod, dr }
+    }
+
+    /// With a backup taken.
+    async fn backed_up() -> Self {
+        let scene = Self::new().await;
+        scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+        scene
+    }
+
+    fn kbr(&self, words: &[&str]) -> Ran {
+        tokio::task::block_in_place(|| self.folder.kbr(words))
+    }
+
+    /// At a terminal of its own, where `typed` is typed.
+    fn at_terminal(&self, words: &[&str], typed: &str) -> Ran {
+        let command = self.folder.command(words);
+        let line: Vec<String> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let mut script = Command::new("script");
+        script
+            .args(["-qefc", &line.join(" "), "/dev/null"])
+            .current_dir(self.folder.path());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+        let output = tokio::task::block_in_place(|| {
+            run_to_end(&mut script, typed.as_bytes(), Duration::from_secs(60))
+        });
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap().replace('\r', ""),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn committed(&self, group: &str) -> Vec<(i32, i64)> {
+        self.dr
+            .committed(group)
+            .into_iter()
+            .map(|((_, partition), committed)| (partition, committed.offset.0))
+            .collect()
+    }
+
+    #[track_caller]
+    fn assert_dr_untouched(&self) {
+        assert_eq!(self.dr.topics(), Vec::<String>::new());
+        assert_eq!(self.dr.groups(), Vec::<String>::new());
+    }
+
+    #[track_caller]
+    fn assert_moved(&self) {
+        assert_eq!(self.committed("checkout-api"), [(0, 3), (1, 5)]);
+        assert_eq!(self.committed("checkout-audit"), [(0, 0)]);
+    }
+}
+
+fn batch(key: &str) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BuildOptions::default());
+    let now = kbr::base::time::now().0 - 60_000;
+    builder
+        .push(now, Some(key.as_bytes()), Some(b"value"), Headers::empty())
+        .unwrap();
+    builder.finish(ProducerStamp::NONE).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_shows_the_plan_and_the_command_and_changes_nothing() {
+    let scene = Scene::backed_up().await;
+    let ran = scene.kbr(&["run", "failover.rhai"]).expect(0);
+    scene.assert_dr_untouched();
+    assert!(
+        ran.stdout.contains("── confirm: Move 2 groups on dr? ──"),
+        "{}",
+        ran.stdout
+    );
+    assert!(ran.stdout.contains("nothing was changed"), "{}", ran.stdout);
+    let last = ran.stdout.trim_end().lines().last().unwrap();
+    let digest = ran.digest();
+    assert!(
+        last.ends_with(&format!(
+            "kbr run failover.rhai --execute --confirm {digest}"
+        )),
+        "{last}"
+    );
+    for line in ran.stdout.lines() {
+        assert!(
+            line.chars().count() <= 80 || line.contains("file:"),
+            "too wide: {line}"
+        );
+    }
+    assert_eq!(
+        scene.kbr(&["run", "failover.rhai"]).expect(0).digest(),
+        digest
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_under_the_plan_executes_it_without_a_terminal() {
+    let scene = Scene::backed_up().await;
+    let digest = scene.kbr(&["run", "failover.rhai"]).expect(0).digest();
+    let words = ["run", "failover.rhai", "--execute", "--confirm", &digest];
+    let ran = scene.kbr(&words).expect(0);
+    scene.assert_moved();
+    assert!(
+        ran.stdout.contains("confirmed by the plan's digest"),
+        "{}",
+        ran.stdout
+    );
+    let id = regex::Regex::new(r"run (\d{8}-\d{4}-[a-z]\d)").unwrap();
+    let run = id.captures(&ran.stdout).expect("a run id")[1].to_string();
+    assert!(
+        ran.stdout.contains(&format!("report: kbr show {run}")),
+        "{}",
+        ran.stdout
+    );
+
+    let history = scene.kbr(&["history"]).expect(0).stdout;
+    let lines: Vec<&str> = history.lines().collect();
+    assert_eq!(
+        lines.len(),
+        3,
+        "a head, the failover, the backup: {history}"
+    );
+    assert!(
+        lines[1].starts_with(&run) && lines[1].ends_with("done"),
+        "{history}"
+    );
+    let shown = scene.kbr(&["show", &run]).expect(0).stdout;
+    assert!(shown.contains("approved: digest"), "{shown}");
+    assert!(shown.contains("checkout-api"), "{shown}");
+
+    // The same approval again: the world is another one now.
+    scene.kbr(&words).expect(4);
+    scene.assert_moved();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_terminal_and_digest_nothing_runs_and_the_error_says_what_to_type() {
+    let scene = Scene::backed_up().await;
+    let ran = scene.kbr(&["run", "failover.rhai", "--execute"]).expect(3);
+    scene.assert_dr_untouched();
+    assert!(ran.stderr.contains("error[E0404]"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("kbr run failover.rhai --execute --confirm "),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_plans_digest_runs_nothing() {
+    let scene = Scene::backed_up().await;
+    let digest = scene.kbr(&["run", "failover.rhai"]).expect(0).digest();
+    scene.prod.set_committed("checkout-api", "orders", 0, 4, "");
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    let ran = scene
+        .kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest])
+        .expect(4);
+    scene.assert_dr_untouched();
+    assert!(ran.stderr.contains("error[E0405]"), "{}", ran.stderr);
+    let short = [
+        "run",
+        "failover.rhai",
+        "--execute",
+        "--confirm",
+        &digest[..8],
+    ];
+    scene.kbr(&short).expect(2);
+    scene.assert_dr_untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_the_clusters_name_moves_the_groups() {
+    let scene = Scene::backed_up().await;
+    let ran = scene
+        .at_terminal(&["run", "failover.rhai", "--execute"], "dr\n")
+        .expect(0);
+    assert!(
+        ran.stdout
+            .contains("Type the cluster's name (dr) to go on:"),
+        "{}",
+        ran.stdout
+    );
+    scene.assert_moved();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_another_word_leaves_the_groups_where_they_are() {
+    let scene = Scene::backed_up().await;
+    let ran = scene
+        .at_terminal(&["run", "failover.rhai", "--execute"], "prod\n")
+        .expect(3);
+    assert!(ran.stdout.contains("error[E0408]"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("did not run"), "{}", ran.stdout);
+    assert_eq!(
+        scene.dr.topics(),
+        ["orders_dr"],
+        "what came before the gate is done"
+    );
+    assert_eq!(scene.dr.groups(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_during_a_restore_ends_with_130_and_says_so() {
+    let scene = Scene::backed_up().await;
+    scene.dr.intercept(|seen| match seen.api_key {
+        PRODUCE => Action::Delay(Duration::from_secs(5)),
+        _ => Action::Pass,
+    });
+    let digest = scene.kbr(&["run", "failover.rhai"]).expect(0).digest();
+    let mut command =
+        scene
+            .folder
+            .command(&["run", "failover.rhai", "--execute", "--confirm", &digest]);
+    command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while scene.dr.request_count(PRODUCE) == 0 {
+        assert!(Instant::now() < deadline, "no record was ever sent");
+        tokio::task::yield_now().await;
+    }
+    let killed = Command::new("kill")
+        .arg(child.id().to_string())
+        .status()
+        .unwrap();
+    assert!(killed.success());
+    let output = tokio::task::block_in_place(|| child.wait_with_output()).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{text}\n{error}");
+    assert!(text.contains("interrupted"), "{text}\n{error}");
+    assert_eq!(scene.dr.groups(), Vec::<String>::new());
+    let history = scene.kbr(&["history"]).expect(0).stdout;
+    assert!(
+        history.lines().nth(1).unwrap().ends_with("interrupted"),
+        "{history}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_and_runs_are_json_documents_with_exact_numbers() {
+    let scene = Scene::backed_up().await;
+    let words = ["run", "failover.rhai", "--output", "json"];
+    let ran = scene.kbr(&words).expect(0);
+    let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(plan["schema"], "kbr.plan/1");
+    assert_eq!(plan["gated"], true);
+    let digest = plan["digest"].as_str().unwrap().to_string();
+    let mut words = words.to_vec();
+    words.extend(["--execute", "--confirm", &digest]);
+    let ran = scene.kbr(&words).expect(0);
+    let run: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(run["schema"], "kbr.run/1");
+    assert_eq!((&run["end"], &run["exit"]), (&"done".into(), &0.into()));
+    assert_eq!(run["plan"]["digest"], digest.as_str());
+    scene.assert_moved();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn arguments_go_into_the_plan_and_into_the_command_to_repeat() {
+    let scene = Scene::backed_up().await;
+    let at = "2026-01-01T00:00:00Z";
+    let ran = scene
+        .kbr(&["run", "failover.rhai", "--", "--at", at])
+        .expect(0);
+    assert!(
+        ran.stdout.trim_end().ends_with(&format!("-- --at {at}")),
+        "{}",
+        ran.stdout
+    );
+    let other = scene.kbr(&["run", "failover.rhai"]).expect(0);
+    assert_ne!(ran.digest(), other.digest());
+    let ran = scene
+        .kbr(&["run", "failover.rhai", "--", "--att", at])
+        .expect(2);
+    assert!(ran.stderr.contains("did you mean"), "{}", ran.stderr);
+}
