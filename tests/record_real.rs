@@ -1,7 +1,6 @@
 //! Batches that kbr builds, read by somebody else: a real broker takes them, with every codec, and kcat shows what
 //! they say.
 
-#[allow(dead_code, reason = "other tests use the rest")]
 mod kafka_real_support;
 
 use bytes::Bytes;
