@@ -149,8 +149,9 @@ fn check_transaction(
     cx: &Context<'_>,
 ) -> Result<(), Refusal> {
     let refuse = |code| Refusal::new(code, codes::name(code));
+    // Without a transactional id there is none that the client could be authorized for.
     let Some(id) = transactional_id else {
-        return Err(refuse(codes::INVALID_TXN_STATE));
+        return Err(refuse(codes::TRANSACTIONAL_ID_AUTHORIZATION_FAILED));
     };
     let identity = Identity {
         producer_id: header.producer_id,
@@ -169,6 +170,8 @@ fn check_transaction(
         .map_err(refuse)?;
     if transaction.has_partition(name, index) {
         Ok(())
+    } else if cx.version >= 11 {
+        Err(refuse(codes::TRANSACTION_ABORTABLE))
     } else {
         Err(refuse(codes::INVALID_TXN_STATE))
     }
