@@ -386,6 +386,10 @@ impl Fetcher {
                 state.failing_since.get_or_insert_with(Instant::now);
                 self.refresh.wanted = true;
                 for index in asked {
+                    // One of them may be the reason: alone, the others go on.
+                    self.tracks[index].empty_answers = EMPTY_BEFORE_ALONE;
+                    self.active.retain(|other| *other != index);
+                    self.active.push_back(index);
                     self.trouble(index, &error);
                 }
                 return;
@@ -405,6 +409,13 @@ impl Fetcher {
                 Some((*index, part))
             })
             .collect();
+        for index in &asked {
+            if !answers.iter().any(|(answered, _)| answered == index) {
+                let track = &mut self.tracks[*index];
+                track.empty_answers += 1;
+                track.trouble = Some("the broker's answer does not mention it".to_string());
+            }
+        }
         let mut delivered = false;
         for (index, part) in answers {
             let before = self.tracks[index].position;

@@ -50,13 +50,6 @@ impl Gaps {
         }
     }
 
-    /// Missing offsets of one kind.
-    pub fn offsets(&self, kind: GapKind) -> u64 {
-        self.by_kind
-            .get(&kind)
-            .map_or(0, |list| list.iter().map(|gap| gap.offsets).sum())
-    }
-
     pub fn into_list(self) -> Vec<Gap> {
         self.by_kind.into_values().flatten().collect()
     }
@@ -92,7 +85,6 @@ mod tests {
         for marker in 0..1_000_000 {
             gaps.whole(Offset(2 * marker), Offset(2 * marker + 1), GapKind::Marker);
         }
-        assert_eq!(gaps.offsets(GapKind::Marker), 1_000_000);
         let list = gaps.into_list();
         assert!(list.len() <= MOST, "{} gaps", list.len());
         assert_eq!(list[0].from, Offset(0));

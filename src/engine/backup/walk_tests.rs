@@ -1,2 +1,170 @@
+use super::*;
+use crate::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp, control_batch};
+
+fn data(base: i64, count: i64, producer: Option<i64>) -> Vec<u8> {
+    let deltas: Vec<i32> = (0..count as i32).collect();
+    holed(base, &deltas, count as i32 - 1, producer)
+}
+
+/// A batch with records at the given deltas only.
+fn holed(base: i64, deltas: &[i32], last: i32, producer: Option<i64>) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BuildOptions::default())
+        .base_offset(base)
+        .transactional(producer.is_some());
+    for delta in deltas {
+        builder
+            .push_at(*delta, 1000, None, Some(b"value"), Headers::empty())
+            .unwrap();
+    }
+    let stamp = match producer {
+        Some(producer_id) => ProducerStamp {
+            producer_id,
+            producer_epoch: 0,
+            base_sequence: 0,
+        },
+        None => ProducerStamp::NONE,
+    };
+    builder.finish_spanning(last, stamp).unwrap()
+}
+
+fn marker(base: i64, producer: i64, control: ControlType) -> Vec<u8> {
+    control_batch(control, base, 1000, producer, 0, 0).unwrap()
+}
+
+fn aborted(producer_id: i64, first: i64) -> Aborted {
+    Aborted {
+        producer_id,
+        first_offset: Offset(first),
+    }
+}
+
+fn gaps(walk: Walk) -> Vec<(i64, i64, GapKind, u64)> {
+    let list = walk.gaps.into_list();
+    list.iter()
+        .map(|gap| (gap.from.0, gap.to.0, gap.kind, gap.offsets))
+        .collect()
+}
+
 #[test]
-fn none() {}
+fn the_aborted_list_comes_in_marker_order_and_is_applied_in_offset_order() {
+    // Producer 7 begins first and ends last; the broker lists it last.
+    let log = [
+        data(0, 2, Some(7)),
+        data(2, 2, Some(8)),
+        marker(4, 8, ControlType::Abort),
+        data(5, 2, Some(8)),
+        marker(7, 8, ControlType::Commit),
+        marker(8, 7, ControlType::Abort),
+        data(9, 1, None),
+    ]
+    .concat();
+    let mut walk = Walk::new(Offset(0), Offset(10));
+    let walked = walk.response(&log, &[aborted(8, 2), aborted(7, 0)]);
+    assert!(walked.broken.is_none());
+    assert_eq!(walked.records, 3);
+    assert_eq!(walk.position(), Offset(10));
+    assert_eq!(
+        gaps(walk),
+        [
+            (4, 5, GapKind::Marker, 1),
+            (7, 9, GapKind::Marker, 2),
+            (0, 4, GapKind::Aborted, 4),
+        ]
+    );
+}
+
+#[test]
+fn a_transaction_begun_in_an_earlier_response_is_in_the_next_ones_list_too() {
+    let mut walk = Walk::new(Offset(0), Offset(5));
+    let first = walk.response(&data(0, 2, Some(7)), &[aborted(7, 0)]);
+    let rest = [data(2, 2, Some(7)), marker(4, 7, ControlType::Abort)].concat();
+    let second = walk.response(&rest, &[aborted(7, 0)]);
+    assert_eq!((first.records, second.records), (0, 0));
+    assert_eq!(
+        gaps(walk),
+        [(4, 5, GapKind::Marker, 1), (0, 4, GapKind::Aborted, 4)]
+    );
+}
+
+#[test]
+fn a_batch_cut_by_both_ends_counts_only_what_lies_between() {
+    let log = holed(0, &[0, 3, 4, 8, 9], 9, None);
+    let mut walk = Walk::new(Offset(3), Offset(9));
+    let walked = walk.response(&log, &[]);
+    assert_eq!(
+        walked.pieces,
+        [Piece::Cut {
+            bytes: 0..log.len(),
+            within: Offset(3)..Offset(9),
+            records: 3
+        }]
+    );
+    assert_eq!(walk.position(), Offset(9));
+    assert_eq!(gaps(walk), [(3, 9, GapKind::Compacted, 3)]);
+}
+
+#[test]
+fn neighbouring_whole_batches_are_one_piece_and_an_emptied_one_is_a_gap() {
+    let log = [
+        data(0, 2, None),
+        data(2, 2, None),
+        holed(4, &[], 3, None),
+        data(10, 1, None),
+    ]
+    .concat();
+    let ends = data(0, 2, None).len() + data(2, 2, None).len();
+    let mut walk = Walk::new(Offset(0), Offset(11));
+    let walked = walk.response(&log, &[]);
+    let last = log.len() - data(10, 1, None).len();
+    assert_eq!(
+        walked.pieces,
+        [Piece::Whole(0..ends), Piece::Whole(last..log.len())]
+    );
+    assert_eq!(gaps(walk), [(4, 10, GapKind::Compacted, 6)]);
+}
+
+#[test]
+fn a_broken_batch_is_named_and_what_came_before_it_counts() {
+    let mut log = [data(0, 2, None), data(2, 2, None)].concat();
+    let last = log.len() - 1;
+    log[last] ^= 1;
+    let mut walk = Walk::new(Offset(0), Offset(4));
+    let walked = walk.response(&log, &[]);
+    assert_eq!(walked.records, 2);
+    assert_eq!(walk.position(), Offset(2));
+    assert!(matches!(
+        walked.broken,
+        Some((Offset(2), record::Error::CrcMismatch { base_offset: 2, .. }))
+    ));
+}
+
+#[test]
+fn nothing_at_or_after_the_end_is_taken() {
+    let log = [data(0, 2, None), data(6, 2, None)].concat();
+    let mut walk = Walk::new(Offset(0), Offset(5));
+    let walked = walk.response(&log, &[]);
+    assert_eq!(walked.records, 2);
+    assert_eq!(walk.position(), Offset(5));
+    assert_eq!(gaps(walk), [(2, 5, GapKind::Compacted, 3)]);
+    assert_eq!(reach(&log, Offset(0), Offset(5)), Offset(5));
+}
+
+#[test]
+fn a_cut_batch_at_the_end_of_a_response_is_left_for_the_next() {
+    let log = [data(0, 2, None), data(2, 2, None)].concat();
+    let cut = &log[..log.len() - 3];
+    assert_eq!(reach(cut, Offset(0), Offset(4)), Offset(2));
+    let mut walk = Walk::new(Offset(0), Offset(4));
+    assert_eq!(walk.response(cut, &[]).records, 2);
+    assert_eq!(walk.position(), Offset(2));
+}
+
+#[test]
+fn offsets_that_retention_took_are_gaps_of_their_own() {
+    let mut walk = Walk::new(Offset(3), Offset(10));
+    walk.lost_to_retention(Offset(6));
+    walk.lost_to_retention(Offset(5));
+    let walked = walk.response(&data(4, 6, None), &[]);
+    assert_eq!(walked.records, 4);
+    assert_eq!(gaps(walk), [(3, 6, GapKind::Retention, 3)]);
+}

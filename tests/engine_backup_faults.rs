@@ -1,0 +1,383 @@
+//! Backup while things go wrong: lost connections, moving leaders, refusals, silence, cancellation, a failing store.
+//! In every case the archive holds exactly what it says, and the next run makes it whole.
+
+// The helpers serve more than one test file.
+#[allow(dead_code)]
+mod engine_backup_support;
+
+use bytes::Bytes;
+use engine_backup_support::{World, batch, large_batch, quick};
+use kbr::archive::GapKind;
+use kbr::base::{CancellationToken, NoProgress, Offset};
+use kbr::engine::backup::{self, Options, Run};
+use kbr::record::Codec;
+use kbr::sandbox::Action;
+use kbr::store::{Fault, Faults};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// The number of the Fetch API.
+const FETCH: i16 = 1;
+
+/// A topic of four partitions, two small and two of several answers each.
+fn fill(world: &World) {
+    world.sandbox.create_topic("orders", 4, &[]).unwrap();
+    for round in 0..10 {
+        for partition in 0..2 {
+            let codec = Codec::ALL[round % 5];
+            let batch = batch(codec, round as i64, 20);
+            world.sandbox.append("orders", partition, &batch).unwrap();
+        }
+        for partition in 2..4 {
+            let batch = large_batch(round as u64 + 1, 300, 1000);
+            world.sandbox.append("orders", partition, &batch).unwrap();
+        }
+    }
+}
+
+async fn assert_whole(world: &World) {
+    for partition in 0..4 {
+        assert_eq!(
+            world.archived("orders", partition).await,
+            world.source("orders", partition, &[]),
+            "partition {partition}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn lost_requests_lost_replies_and_cut_frames_cost_nothing() {
+    let world = World::new(1).await;
+    fill(&world);
+    let seen = AtomicU32::new(0);
+    world.sandbox.intercept(move |request| {
+        if request.api_key != FETCH {
+            return Action::Pass;
+        }
+        match seen.fetch_add(1, Ordering::Relaxed) % 5 {
+            0 => Action::Drop,
+            1 => Action::DoThenDrop,
+            2 => Action::CutReply(1000),
+            _ => Action::Pass,
+        }
+    });
+    world.backup().await;
+    assert_whole(&world).await;
+}
+
+#[tokio::test]
+async fn refusals_that_pass_are_waited_for() {
+    let world = World::new(1).await;
+    fill(&world);
+    let seen = AtomicU32::new(0);
+    // NOT_LEADER_OR_FOLLOWER, KAFKA_STORAGE_ERROR, UNKNOWN_TOPIC_ID, LEADER_NOT_AVAILABLE.
+    let codes = [6, 56, 100, 5];
+    world.sandbox.intercept(move |request| {
+        if request.api_key != FETCH {
+            return Action::Pass;
+        }
+        let nth = seen.fetch_add(1, Ordering::Relaxed) as usize;
+        match nth < 12 && nth % 2 == 0 {
+            true => Action::Error(codes[nth / 2 % codes.len()]),
+            false => Action::Pass,
+        }
+    });
+    world.backup().await;
+    assert_whole(&world).await;
+}
+
+#[tokio::test]
+async fn leaders_that_move_while_they_are_read_are_followed() {
+    let world = World::new(3).await;
+    let sandbox = world.sandbox.clone();
+    sandbox
+        .create_replicated_topic("orders", 4, 3, &[])
+        .unwrap();
+    for seed in 1..=12 {
+        for partition in 0..4 {
+            let batch = large_batch(seed, 300, 1000);
+            sandbox.append("orders", partition, &batch).unwrap();
+        }
+    }
+    let plan = world.plan(&quick()).await.unwrap();
+    let mover = sandbox.clone();
+    let stop = CancellationToken::new();
+    let moving = stop.clone();
+    let moves = tokio::spawn(async move {
+        let mut nth = 0;
+        while !moving.is_cancelled() {
+            for partition in 0..4 {
+                let _ = mover.move_leader("orders", partition, 1 + (nth + partition) % 3);
+            }
+            nth += 1;
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    });
+    let report = world.apply(&plan).await.unwrap();
+    stop.cancel();
+    moves.await.unwrap();
+    assert_eq!(report.incomplete, Vec::<String>::new());
+    assert_whole(&world).await;
+}
+
+#[tokio::test]
+async fn a_partition_that_never_answers_fails_by_name_and_the_others_are_committed() {
+    let world = World::new(1).await;
+    fill(&world);
+    world.sandbox.create_topic("silent", 1, &[]).unwrap();
+    world
+        .sandbox
+        .append("silent", 0, &batch(Codec::None, 1, 10))
+        .unwrap();
+    // A broker that answers this topic with nothing, as a throttled one does, for ever.
+    let id = world
+        .client
+        .topics(kbr::kafka::TopicsWanted::All)
+        .await
+        .unwrap();
+    let id = id.iter().find(|topic| topic.name == "silent").unwrap().id;
+    world.sandbox.intercept(move |request| {
+        let about_it = request
+            .frame
+            .windows(16)
+            .any(|bytes| bytes == id.as_bytes());
+        match request.api_key == FETCH && about_it {
+            true => Action::Error(6),
+            false => Action::Pass,
+        }
+    });
+    let options = Options {
+        stall: Duration::from_secs(2),
+        ..quick()
+    };
+    let plan = world.plan(&options).await.unwrap();
+    let report = world.apply(&plan).await.unwrap();
+    assert!(report.partial);
+    assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+    let failure = &report.failures[0];
+    assert_eq!(failure.partition.to_string(), "silent-0");
+    assert!(
+        failure.why.contains("no progress for 2 s at offset 0"),
+        "{}",
+        failure.why
+    );
+    assert_whole(&world).await;
+    assert_eq!(world.archived("silent", 0).await, []);
+    world.sandbox.clear_interceptors();
+    world.backup().await;
+    assert_eq!(world.archived("silent", 0).await.len(), 10);
+}
+
+#[tokio::test]
+async fn cancelling_commits_what_is_complete_and_the_next_run_goes_on_from_there() {
+    let world = World::new(1).await;
+    fill(&world);
+    let cancel = CancellationToken::new();
+    let seen = AtomicU32::new(0);
+    let trigger = cancel.clone();
+    world.sandbox.intercept(move |request| {
+        if request.api_key == FETCH && seen.fetch_add(1, Ordering::Relaxed) == 2 {
+            trigger.cancel();
+        }
+        Action::Pass
+    });
+    let plan = world.plan(&quick()).await.unwrap();
+    let report = world.apply_until(&plan, cancel).await.unwrap();
+    assert!(report.cancelled && report.partial);
+    assert_eq!(
+        report.incomplete[0],
+        "cancelled: the generation holds what was complete"
+    );
+    let total: usize = (0..4)
+        .map(|partition| world.source("orders", partition, &[]).len())
+        .sum();
+    assert!(
+        report.records < total as u64,
+        "{} of {total}",
+        report.records
+    );
+    assert!(world.latest().await.is_partial());
+    world.sandbox.clear_interceptors();
+    world.backup().await;
+    assert_whole(&world).await;
+    assert!(!world.latest().await.is_partial());
+}
+
+#[tokio::test]
+async fn records_that_retention_takes_while_they_are_read_become_a_gap() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("orders", 1, &[]).unwrap();
+    for seed in 1..=4 {
+        world
+            .sandbox
+            .append("orders", 0, &large_batch(seed, 300, 1000))
+            .unwrap();
+    }
+    let plan = world.plan(&quick()).await.unwrap();
+    let sandbox = world.sandbox.clone();
+    let seen = AtomicU32::new(0);
+    world.sandbox.intercept(move |request| {
+        if request.api_key == FETCH && seen.fetch_add(1, Ordering::Relaxed) == 1 {
+            sandbox.delete_records("orders", 0, 1000).unwrap();
+        }
+        Action::Pass
+    });
+    let report = world.apply(&plan).await.unwrap();
+    let gaps = world.gaps("orders", 0).await;
+    let [(GapKind::Retention, lost)] = gaps[..] else {
+        panic!("{gaps:?}");
+    };
+    assert!((1..=1000).contains(&lost), "{lost}");
+    assert_eq!(report.records, 1200 - lost);
+    assert_eq!(report.incomplete.len(), 1);
+    let archived = world.archived("orders", 0).await;
+    assert_eq!(archived.last().unwrap().offset, 1199);
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_while_it_is_read_is_not_mixed_with_the_old_one() {
+    let world = World::new(1).await;
+    fill(&world);
+    world.sandbox.create_topic("other", 1, &[]).unwrap();
+    world
+        .sandbox
+        .append("other", 0, &batch(Codec::None, 1, 10))
+        .unwrap();
+    let plan = world.plan(&quick()).await.unwrap();
+    let sandbox = world.sandbox.clone();
+    let seen = AtomicU32::new(0);
+    world.sandbox.intercept(move |request| {
+        if request.api_key == FETCH && seen.fetch_add(1, Ordering::Relaxed) == 1 {
+            sandbox.delete_topic("orders").unwrap();
+            sandbox.create_topic("orders", 4, &[]).unwrap();
+        }
+        Action::Pass
+    });
+    let report = world.apply(&plan).await.unwrap();
+    assert!(report.partial);
+    assert!(
+        report
+            .failures
+            .iter()
+            .all(|failure| failure.partition.topic == "orders"),
+        "{:?}",
+        report.failures
+    );
+    assert!(!report.failures.is_empty());
+    assert_eq!(world.archived("other", 0).await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_bit_that_flips_on_the_way_is_never_archived() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("orders", 1, &[]).unwrap();
+    let mut log = Vec::new();
+    for seed in 0..3 {
+        let mut bytes = batch(Codec::None, seed, 10);
+        kbr::record::place(&mut bytes, seed * 10, 0).unwrap();
+        log.extend(bytes);
+    }
+    world.sandbox.replicate("orders", 0, &log).unwrap();
+    let plan = world.plan(&quick()).await.unwrap();
+    // The third batch, one bit changed, as a broken disk of the broker's would have it.
+    let third = log.len() - 1;
+    log[third] ^= 4;
+    let broken = Bytes::from(log);
+    let sent = broken.clone();
+    world
+        .sandbox
+        .intercept(move |request| match request.api_key {
+            FETCH => Action::Reply(fetch_answer(request.version, &request.frame, &sent)),
+            _ => Action::Pass,
+        });
+    let report = world.apply(&plan).await.unwrap();
+    assert!(report.partial);
+    assert_eq!(report.failures.len(), 1);
+    assert_eq!(report.failures[0].at, Some(Offset(20)));
+    assert!(
+        report.failures[0].why.starts_with(
+            "the batch at offset 20 is broken at the source and was not copied: checksum mismatch"
+        ),
+        "{}",
+        report.failures[0].why
+    );
+    assert_eq!(world.archived("orders", 0).await.len(), 20);
+    world.sandbox.clear_interceptors();
+    world.backup().await;
+    assert_eq!(world.archived("orders", 0).await.len(), 30);
+}
+
+#[tokio::test]
+async fn a_crash_at_any_store_operation_leaves_the_last_generation_whole() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("orders", 2, &[]).unwrap();
+    let append = |seed: u64| {
+        let small = batch(Codec::None, seed as i64, 10);
+        world.sandbox.append("orders", 0, &small).unwrap();
+        let large = large_batch(seed, 600, 1000);
+        world.sandbox.append("orders", 1, &large).unwrap();
+    };
+    append(1);
+    world.backup().await;
+    append(2);
+    let run = |name: String| Run {
+        name,
+        progress: NoProgress::handle(),
+        cancel: CancellationToken::new(),
+    };
+    let plan = world.plan(&quick()).await.unwrap();
+    for crash in [Fault::Crash as fn(u64) -> Fault, Fault::CrashAfter] {
+        for nth in 1.. {
+            let store = world.store.with_faults(Faults::new(crash(nth)));
+            let name = format!("crash-{nth}-{:?}", crash(nth)).replace(['(', ')'], "-");
+            let died = backup::apply(&plan, &world.client, &store, &run(name)).await;
+            if world.latest().await.number() > 1 {
+                // It died after the commit, or not at all: that ends the series.
+                assert!(nth > 5, "{died:?}");
+                break;
+            }
+            assert!(died.is_err(), "operation {nth}");
+        }
+        let latest = world.latest().await;
+        assert_eq!(latest.topic("orders").unwrap().records(), 1220);
+        for partition in 0..2 {
+            assert_eq!(
+                world.archived("orders", partition).await,
+                world.source("orders", partition, &[])
+            );
+        }
+        // The same again from the first generation.
+        world
+            .store
+            .delete("generations/00000002.json")
+            .await
+            .unwrap();
+    }
+}
+
+/// A Fetch response of one partition with these bytes.
+fn fetch_answer(version: i16, frame: &Bytes, records: &Bytes) -> Bytes {
+    use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+    use kafka_protocol::messages::{FetchRequest, FetchResponse, RequestHeader};
+    use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+    let mut frame = frame.clone();
+    RequestHeader::decode(&mut frame, FetchRequest::header_version(version)).unwrap();
+    let request = FetchRequest::decode(&mut frame, version).unwrap();
+    let asked = &request.topics[0];
+    let partition = PartitionData::default()
+        .with_high_watermark(30)
+        .with_last_stable_offset(30)
+        .with_log_start_offset(0)
+        .with_records(Some(records.clone()));
+    let topic = FetchableTopicResponse::default()
+        .with_topic(asked.topic.clone())
+        .with_topic_id(asked.topic_id)
+        .with_partitions(vec![partition]);
+    let mut body = bytes::BytesMut::new();
+    FetchResponse::default()
+        .with_responses(vec![topic])
+        .encode(&mut body, version)
+        .unwrap();
+    body.freeze()
+}
