@@ -5,8 +5,10 @@
 //! generation whose books do not balance. A partition that fails does so by name and alone, and makes the generation
 //! partial; nothing that is incomplete is reported as done.
 
+mod answers;
 mod apply;
 mod copy;
+mod endings;
 mod ends;
 mod fetch;
 mod gaps;

@@ -119,9 +119,8 @@ impl Track {
             }
             Stage::Writing { chunks, waiting } => {
                 // Only a task that has met a broken batch hangs up early, and it tells so itself.
-                if chunks.try_send(chunk).is_ok() {
-                    *waiting += 1;
-                }
+                let taken = chunks.try_send(chunk).is_ok();
+                *waiting += usize::from(taken);
             }
             _ => {}
         }
