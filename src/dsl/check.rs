@@ -31,6 +31,7 @@ pub fn check_parsed(source: &Source, ast: &AST) -> Vec<Finding> {
         source,
         ast: ast.clone(),
         closure_takes: Kind::Any,
+        without_verbs: false,
         scopes: vec![BTreeMap::from([("args".to_string(), Kind::Arguments)])],
         functions: ast
             .iter_functions()
@@ -99,6 +100,8 @@ struct Walk<'a> {
     ast: AST,
     /// What the closure that is written next is called with.
     closure_takes: Kind,
+    /// In a closure that runs by itself, without verbs.
+    without_verbs: bool,
     scopes: Vec<BTreeMap<String, Kind>>,
     functions: BTreeSet<String>,
     /// The names in `params(#{…})`; `None` until there is one.
@@ -419,7 +422,7 @@ impl Walk<'_> {
         }
         let known = self.functions.contains(name) || standard_names().contains(name);
         if table::members(receiver).next().is_some() {
-            if !known {
+            if !known || table::member(receiver, name).is_some() {
                 let failure = messages::unknown_call(name, Some(receiver));
                 self.report(failure.into_finding(None), position);
             }
@@ -456,6 +459,10 @@ impl Walk<'_> {
             return Kind::Any;
         }
         if let Some(entry) = table::global(name) {
+            if self.without_verbs && !engine::is_pure_helper(entry) {
+                let failure = messages::no_verbs_here(name);
+                self.report(failure.into_finding(None), position);
+            }
             match name {
                 "params" => self.declaration(call),
                 "confirm" => self.confirmed = true,
@@ -546,7 +553,10 @@ impl Walk<'_> {
         if let Some((_, kind)) = scope.iter_mut().next_back() {
             *kind = takes;
         }
+        let outer = self.without_verbs;
+        self.without_verbs |= takes != Kind::Any;
         self.body_at(*place, scope);
+        self.without_verbs = outer;
     }
 
     fn arguments(&mut self, call: &FnCallExpr) -> Vec<Kind> {

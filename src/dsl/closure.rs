@@ -10,6 +10,7 @@ use super::messages;
 use super::show;
 use super::source::Source;
 use crate::base::Digest;
+use crate::run::Span;
 use rhai::{AST, ASTNode, Array, Dynamic, Engine, Expr, FnPtr, Map, Position};
 
 /// A closure that can be called from any thread, through a [`Session`] each.
@@ -111,6 +112,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Where the closure is written.
+    pub fn span(&self) -> Option<Span> {
+        self.source.span(self.position)
+    }
+
     pub fn call(&self, argument: Dynamic) -> Result<Dynamic, Failure> {
         self.pointer
             .call::<Dynamic>(&self.engine, &self.ast, (argument,))
@@ -306,5 +312,6 @@ mod tests {
         );
         assert_eq!(text_of("[1].map(|n| { n + 1 }, 2)"), "|n| { n + 1 }");
         assert_eq!(text_of("foo((|| 1 /* ) */))"), "|| 1 /* ) */");
+        assert_eq!(text_of("let keep = |r| r.key;\nkeep"), "|r| r.key");
     }
 }

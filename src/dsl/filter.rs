@@ -152,28 +152,14 @@ impl PredicateSession {
             value: made(self.needs.value, record.value),
             headers,
         }));
-        let answer = self.session.call(Dynamic::from(value)).map_err(|failure| {
-            failure.fact(
-                "record",
-                format!(
-                    "{}-{} offset {}",
-                    record.topic, record.partition, record.offset
-                ),
-            )
-        })?;
-        answer.as_bool().map_err(|_| {
-            Failure::script(
+        let answer = self.session.call(Dynamic::from(value))?;
+        answer.as_bool().map_err(|_| Failure {
+            span: self.session.span(),
+            ..Failure::script(
                 "E0217",
                 format!(
                     "the filter answers true or false, not {}",
                     Kind::of(&answer).phrase()
-                ),
-            )
-            .fact(
-                "record",
-                format!(
-                    "{}-{} offset {}",
-                    record.topic, record.partition, record.offset
                 ),
             )
         })

@@ -371,6 +371,10 @@ pub fn unknown_call(name: &str, first: Option<Kind>) -> Failure {
             None => failure,
         };
     }
+    // The engine of a runbook has every verb: only the one of closures over records lacks some.
+    if table::global(name).is_some() {
+        return no_verbs_here(name);
+    }
     let failure = match first {
         Some(Kind::Any) | None => Failure::script("E0202", format!("no function `{name}`")),
         Some(kind) => Failure::script(
@@ -382,6 +386,15 @@ pub fn unknown_call(name: &str, first: Option<Kind>) -> Failure {
         Some(near) if near != name => failure.label(format!("did you mean `{near}`?")),
         _ => failure.help("kbr docs lists every name"),
     }
+}
+
+/// A verb in a filter or a rename, which run by themselves.
+pub fn no_verbs_here(name: &str) -> Failure {
+    Failure::script(
+        "E0213",
+        format!("`{name}` cannot be used in a closure over records or names"),
+    )
+    .help("read what it needs into a variable before, and use that")
 }
 
 /// "Unknown property 'agee' - a getter is not registered for type 'snapshot'".

@@ -42,9 +42,14 @@ pub fn of_world(what: &str, error: WorldError) -> Failure {
             name,
             place,
             source,
-        } => Failure::from_below("E0320", source)
-            .prefixed(format!("cannot open store {name}"))
-            .fact("from", place),
+        } => {
+            // The store's own error begins with its URL.
+            let mut failure = Failure::from_below("E0320", source);
+            let own = format!("{name}: ");
+            let why = failure.message.trim_start_matches(&own).to_string();
+            failure.message = format!("cannot open store {name}: {why}");
+            failure.fact("from", place)
+        }
         other => Failure::from_below(if what == "store" { "E0320" } else { "E0310" }, other),
     }
 }
