@@ -13,13 +13,11 @@ pub fn docs(name: Option<&str>) -> Result<String, String> {
     let name = name.trim().trim_start_matches('.').trim_end_matches("()");
     if let Some((on, member)) = name.split_once('.') {
         let kind = kind_of(on).ok_or_else(|| unknown(on))?;
-        return table::member(kind, member)
-            .map(|entry| entry_text(entry))
-            .ok_or_else(|| {
-                let near = table::nearest_member(kind, member)
-                    .map_or_else(String::new, |near| format!("; did you mean {on}.{near}?"));
-                format!("{on} has no {member}{near}")
-            });
+        return table::member(kind, member).map(entry_text).ok_or_else(|| {
+            let near = table::nearest_member(kind, member)
+                .map_or_else(String::new, |near| format!("; did you mean {on}.{near}?"));
+            format!("{on} has no {member}{near}")
+        });
     }
     let mut text = String::new();
     if let Some(entry) = table::global(name) {

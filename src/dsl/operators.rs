@@ -11,7 +11,10 @@ use crate::base::TimestampMs;
 use rhai::{Dynamic, Engine, EvalAltResult, FuncRegistration, Module, NativeCallContext};
 use std::cmp::Ordering;
 
-const COMPARISONS: [(&str, fn(Ordering) -> bool); 6] = [
+/// An operator, and which orders it holds for.
+type Comparison = (&'static str, fn(Ordering) -> bool);
+
+const COMPARISONS: [Comparison; 6] = [
     ("==", |order| order == Ordering::Equal),
     ("!=", |order| order != Ordering::Equal),
     ("<", |order| order == Ordering::Less),

@@ -116,8 +116,7 @@ fn check_records(batch: &Batch<'_>, rules: &AppendRules) -> Result<i64, Refusal>
         .map_err(corrupt)?;
     let created = batch.header.attributes.timestamp_type() == TimestampType::CreateTime;
     let mut max_timestamp = -1;
-    let mut expected = batch.header.base_offset;
-    for record in records {
+    for (expected, record) in (batch.header.base_offset..).zip(records) {
         let record = record.map_err(corrupt)?;
         if record.offset != expected {
             return Err(invalid(format!(
@@ -125,7 +124,6 @@ fn check_records(batch: &Batch<'_>, rules: &AppendRules) -> Result<i64, Refusal>
                 record.offset
             )));
         }
-        expected += 1;
         if rules.compacted && record.key.is_none() {
             return Err(invalid("Compacted topic cannot accept message without key"));
         }

@@ -38,9 +38,21 @@ pub fn of_engine(error: &Error) -> Described {
             ),
         Error::Mismatch(_) => Described::new("E0501", message).exit(ExitClass::Damaged),
         Error::Cancelled => Described::new("E0130", "interrupted").exit(ExitClass::Interrupted),
-        Error::Internal(_) => Described::new("E0901", message)
+        Error::Diverged { .. } => Described::new("E0423", message)
+            .fact(
+                "why",
+                "the source lost records that the archive holds and wrote others in their place",
+            )
+            .fact(
+                "now",
+                "nothing was appended; back up into a new archive and keep this one",
+            ),
+        Error::TopicGone { .. } => Described::new("E0424", message).fact(
+            "now",
+            "run the backup again: a topic made anew is a new incarnation",
+        ),
+        Error::Internal(_) | Error::Mapping(_) => Described::new("E0901", message)
             .fact("now", "this is a mistake in kbr: please report it"),
-        _ => Described::new("E0499", message),
     }
 }
 
@@ -102,6 +114,5 @@ pub fn of_offsets(error: &offsets::Error) -> Described {
             .exit(ExitClass::Damaged)
             .fact("why", "a plain commit in between wins over the transaction")
             .fact("now", "stop whatever commits for these groups and run the same command again"),
-        _ => Described::new("E0499", message),
     }
 }
