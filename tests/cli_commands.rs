@@ -312,7 +312,7 @@ fn a_runbook_without_steps_has_nothing_to_execute() {
     let said = session.kbr(&["run", "a.rhai"]);
     assert_eq!(said.status, 0, "{}", said.error);
     assert!(
-        said.out.starts_with("looked around\n\nrunbook   a.rhai  ("),
+        said.out.starts_with("looked around\n\nrunbook   a.rhai ("),
         "{}",
         said.out
     );

@@ -65,14 +65,26 @@ impl Columns {
     }
 
     /// The text of a line after its kind, in as many lines as it needs; all but the first are to be indented.
-    pub fn draw(&self, kind: StepKind, line: &ViewLine, style: &Style) -> Vec<String> {
+    ///
+    /// `reserve` columns are kept free at the end of the first line if the columns can be moved closer for it.
+    pub fn draw(
+        &self,
+        kind: StepKind,
+        line: &ViewLine,
+        style: &Style,
+        reserve: usize,
+    ) -> Vec<String> {
         let default = Widths::default();
         let widths = self.kinds.get(&kind).unwrap_or(&default);
         let room = style.width.saturating_sub(INDENT);
         let cells: usize = widths.cells.iter().map(|cell| cell.whole).sum();
         let between = widths.cells.len().saturating_sub(1);
-        let gap_of = |gap: &&usize| widths.target + 2 + cells + **gap * between <= room;
-        let wanted = GAPS.iter().find(gap_of).copied().unwrap_or(GAPS[0]);
+        let fits = |gap: usize, room: usize| widths.target + 2 + cells + gap * between <= room;
+        let wanted = [room.saturating_sub(reserve), room]
+            .into_iter()
+            .flat_map(|room| GAPS.map(|gap| (gap, room)))
+            .find(|(gap, room)| fits(*gap, *room))
+            .map_or(GAPS[0], |(gap, _)| gap);
         let mut lines = Vec::new();
         let mut current = left(&line.target, widths.target);
         let mut first = true;
@@ -186,7 +198,7 @@ mod tests {
         let columns = Columns::of(&looked_at);
         lines
             .iter()
-            .flat_map(|line| columns.draw(StepKind::Write, line, &Style::PLAIN))
+            .flat_map(|line| columns.draw(StepKind::Write, line, &Style::PLAIN, 0))
             .collect()
     }
 

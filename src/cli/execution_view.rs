@@ -245,7 +245,8 @@ impl Watcher for ExecutionView<'_> {
             StepState::NotRun => ' ',
         };
         let time = format_duration_ms(result.elapsed.as_millis() as i64);
-        let view = PlanView::new(self.plan, self.out_style, self.detail);
+        let mut view = PlanView::new(self.plan, self.out_style, self.detail);
+        view.notes = false;
         let mut text = view.step(document, mark, Some(&time));
         if let StepState::Done(outcome) = &result.state {
             for line in &outcome.lines {

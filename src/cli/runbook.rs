@@ -2,7 +2,7 @@
 
 use super::arguments::{Output, Rehearse, Run};
 use super::execution_view::ExecutionView;
-use super::plan_view::{PlanView, command_to_execute, what_next};
+use super::plan_view::{PlanView, command_to_execute, quoted, runbook_arguments, what_next};
 use super::report::Report;
 use super::style::{Style, harmless};
 use super::{print, print_json, tell, with_runtime};
@@ -73,7 +73,7 @@ impl Job {
     }
 
     /// What the script printed, and the plan.
-    fn show(&self, printed: &[String], plan: &PlanDocument) {
+    fn show(&self, printed: &[String], plan: &PlanDocument, executes: bool) {
         if self.output == Output::Json {
             return;
         }
@@ -84,7 +84,11 @@ impl Job {
         if !printed.is_empty() {
             text.push('\n');
         }
-        text.push_str(&PlanView::new(plan, Style::of_stdout(), self.detail).draw());
+        let mut view = PlanView::new(plan, Style::of_stdout(), self.detail);
+        if executes {
+            view.so_far = "nothing was changed so far";
+        }
+        text.push_str(&view.draw());
         print(&text);
     }
 
@@ -126,6 +130,15 @@ impl Job {
             return Ok(exit);
         }
         print(&view.conclusion(&report, !plan.rehearsal));
+        if plan.rehearsal && error.is_none() {
+            let mut command = format!("kbr run {}", quoted(&self.file));
+            if !document.arguments.is_empty() {
+                command.push_str(&format!(" -- {}", runbook_arguments(&document)));
+            }
+            print(&format!(
+                "  nothing outside this process was touched; the real plan: {command}\n"
+            ));
+        }
         if let Some(error) = error {
             print("\n");
             tell(&error, Output::Text);
@@ -219,7 +232,7 @@ async fn run_in(
 ) -> Result<ExitClass, Box<Report>> {
     let Evaluated { plan, printed } = job.evaluate(world, cancel.clone()).await?;
     let document = plan.document();
-    job.show(&printed, &document);
+    job.show(&printed, &document, journal.is_some());
     let Some(journal) = journal else {
         match job.output {
             Output::Text => print(&what_next(&document, &job.file, &Style::of_stdout())),
@@ -257,7 +270,7 @@ pub fn rehearse(arguments: Rehearse) -> Result<ExitClass, Box<Report>> {
         let world = Arc::new(world);
         let outcome = async {
             let Evaluated { plan, printed } = job.evaluate(&world, cancel.clone()).await?;
-            job.show(&printed, &plan.document());
+            job.show(&printed, &plan.document(), true);
             job.execute(&plan, &printed, Approval::Rehearsal, &journal, cancel)
                 .await
         }

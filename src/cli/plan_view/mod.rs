@@ -1,7 +1,7 @@
 //! A plan as a person reads it: what will change, what will not, what stands in the way, what to type next.
 
 use super::columns::{self, Columns, INDENT};
-use super::style::{Paint, Style, harmless, left, width, wrapped};
+use super::style::{Paint, Style, harmless, left, right, width, wrapped};
 use crate::base::size::format_bytes;
 use crate::run::{Gate, ItemDocument, PlanDocument, StepDocument, StepKind, StepStatus};
 
@@ -13,6 +13,10 @@ pub struct PlanView<'a> {
     pub plan: &'a PlanDocument,
     pub style: Style,
     pub detail: bool,
+    /// Whether the notes below a step are drawn; an execution has shown them with the plan.
+    pub notes: bool,
+    /// What the summary ends with.
+    pub so_far: &'static str,
     columns: Columns,
 }
 
@@ -26,6 +30,8 @@ impl<'a> PlanView<'a> {
             plan,
             style,
             detail,
+            notes: true,
+            so_far: "nothing was changed",
             columns: Columns::of(&lines),
         }
     }
@@ -45,8 +51,12 @@ impl<'a> PlanView<'a> {
         let plan = self.plan;
         let mut rows = vec![(
             "runbook",
-            plan.runbook.name.clone(),
-            format!("({})", &plan.runbook.digest.hex()[..7]),
+            format!(
+                "{} ({})",
+                plan.runbook.name,
+                &plan.runbook.digest.hex()[..7]
+            ),
+            String::new(),
         )];
         if !plan.arguments.is_empty() {
             rows.push(("arguments", runbook_arguments(plan), String::new()));
@@ -60,7 +70,10 @@ impl<'a> PlanView<'a> {
             rows.push((
                 "cluster",
                 left(&cluster.name, names.unwrap_or(0)),
-                format!("{}, id {id}", cluster.description),
+                match plan.rehearsal {
+                    true => cluster.description.clone(),
+                    false => format!("{}, id {id}", cluster.description),
+                },
             ));
         }
         let mut out = String::new();
@@ -139,14 +152,18 @@ impl<'a> PlanView<'a> {
         let mut out = String::new();
         let mut ordinal = format!("{mark}{:>2}", step.ordinal);
         let mut kind = step.kind.word();
+        // What the first line has no room for stands at the end.
+        let mut late = None;
         for line in &step.view.lines {
-            let mut drawn = self.columns.draw(step.kind, line, &self.style).into_iter();
-            let first = drawn.next().unwrap_or_default();
             let suffix = match (step.status, kind.is_empty()) {
                 (StepStatus::NoChange, false) => Some("no change".to_string()),
                 (_, false) => time.map(str::to_string),
                 _ => None,
             };
+            let reserve = suffix.as_ref().map_or(0, |suffix| width(suffix) + 2);
+            let drawn = self.columns.draw(step.kind, line, &self.style, reserve);
+            let mut drawn = drawn.into_iter();
+            let first = drawn.next().unwrap_or_default();
             let head = format!("{ordinal}  {}   ", self.style.paint(paint, &left(kind, 6)));
             let body = match step.status {
                 StepStatus::NoChange => self.style.paint(Paint::Grey, &first),
@@ -155,26 +172,19 @@ impl<'a> PlanView<'a> {
             out.push_str(&head);
             out.push_str(&body);
             if let Some(suffix) = suffix {
-                let used = INDENT + width(&first);
-                let pad = self
-                    .style
-                    .width
-                    .saturating_sub(used + width(&suffix))
-                    .max(3);
-                if used + 3 + width(&suffix) <= self.style.width {
-                    out.push_str(&" ".repeat(pad));
+                let used = INDENT + width(&first) + width(&suffix);
+                if used + 2 <= self.style.width {
+                    out.push_str(&" ".repeat(self.style.width - used));
+                    out.push_str(&self.style.paint(Paint::Grey, &suffix));
                 } else {
-                    out.push('\n');
-                    let pad = self.style.width.saturating_sub(width(&suffix));
-                    out.push_str(&" ".repeat(pad));
+                    late = Some(suffix);
                 }
-                out.push_str(&self.style.paint(Paint::Grey, &suffix));
             }
             out.push('\n');
             for more in drawn {
                 out.push_str(&format!("{}{more}\n", " ".repeat(INDENT)));
             }
-            for note in &line.notes {
+            for note in line.notes.iter().filter(|_| self.notes) {
                 out.push_str(&self.indented(note, Paint::Grey));
             }
             for blocked in &line.blocked {
@@ -186,6 +196,10 @@ impl<'a> PlanView<'a> {
                 }
             }
             (ordinal, kind) = ("   ".to_string(), "");
+        }
+        if let Some(suffix) = late {
+            let line = right(&suffix, self.style.width);
+            out.push_str(&format!("{}\n", self.style.paint(Paint::Grey, &line)));
         }
         let told = step.view.lines.iter().any(|line| !line.blocked.is_empty());
         if step.status == StepStatus::Blocked && !told {
@@ -222,7 +236,7 @@ impl<'a> PlanView<'a> {
         if summary.bytes > 0 {
             parts.push(format!("{} to write", format_bytes(summary.bytes)));
         }
-        parts.push("nothing was changed".into());
+        parts.push(self.so_far.into());
         // Broken between the parts, never inside one.
         let mut lines: Vec<String> = Vec::new();
         for part in parts {
@@ -271,7 +285,7 @@ impl<'a> PlanView<'a> {
         let columns = Columns::of(&lines.iter().map(|line| (kind, line)).collect::<Vec<_>>());
         let mut out = String::new();
         for line in lines {
-            for (index, drawn) in columns.draw(kind, line, &self.style).iter().enumerate() {
+            for (index, drawn) in columns.draw(kind, line, &self.style, 0).iter().enumerate() {
                 let indent = if index == 0 { 8 } else { 10 };
                 out.push_str(&format!("{}{drawn}\n", " ".repeat(indent)));
             }

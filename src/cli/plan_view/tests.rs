@@ -155,7 +155,7 @@ fn a_failover_is_one_screen_of_80_columns() {
     plan.add_step(Arc::new(reset()), None);
     let text = draw(&plan, false);
     let wanted = "\
-runbook   dr-failover.rhai  (6c73728)
+runbook   dr-failover.rhai (6c73728)
 arguments --at 2026-11-20T10:00:00Z
 archive   s3://dr/prod  generation 214, 38 min old
 cluster   dr  3 brokers, Kafka 4.3, id 1lkKELod
