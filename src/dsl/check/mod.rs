@@ -3,18 +3,15 @@
 //! The parsed runbook is walked once; each expression gets the kind it would have, as far as the table tells.
 //! A finding is an error only if the run would fail there; doubts are warnings.
 
+mod calls;
+
 use super::diagnostic::{Finding, Severity};
 use super::kind::Kind;
 use super::source::Source;
-use super::table::{self, Entry, Form};
-use super::{closure, engine, invocation, messages, operators};
-use crate::base::text::did_you_mean;
-use crate::base::{Pattern, TimestampMs, time};
-use rhai::{
-    AST, ASTFlags, Engine, Expr, FnCallExpr, Position, Stmt, StmtBlock, SwitchCasesCollection,
-};
+use super::table::{self, Form};
+use super::{closure, engine, messages};
+use rhai::{AST, ASTFlags, Expr, Position, Stmt, StmtBlock, SwitchCasesCollection};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::OnceLock;
 
 /// Everything that can be said about a runbook without running it, in the order of the lines.
 pub fn check(source: &Source) -> Vec<Finding> {
@@ -59,34 +56,6 @@ pub fn check_parsed(source: &Source, ast: &AST) -> Vec<Finding> {
     findings.sort_by_key(|finding| (finding.span, finding.severity == Severity::Warning));
     findings.dedup();
     findings
-}
-
-/// Names of the packages' own functions, which a script may call on plain values.
-fn standard_names() -> &'static BTreeSet<String> {
-    static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
-    NAMES.get_or_init(|| {
-        let engine: Engine = engine::parser();
-        engine
-            .gen_fn_signatures(true)
-            .iter()
-            .filter_map(|signature| Some(signature.split('(').next()?.trim().to_string()))
-            .chain(
-                [
-                    "type_of",
-                    "is_shared",
-                    "call",
-                    "curry",
-                    "Fn",
-                    "is_def_var",
-                    "is_def_fn",
-                    "print",
-                    "debug",
-                    "is_def_map",
-                ]
-                .map(str::to_string),
-            )
-            .collect()
-    })
 }
 
 struct Builder {
@@ -376,118 +345,6 @@ impl Walk<'_> {
         }
     }
 
-    fn property(&mut self, receiver: Kind, name: &str, position: Position) -> Kind {
-        if receiver == Kind::Arguments {
-            self.arguments_read.push((name.to_string(), position));
-            return Kind::Any;
-        }
-        if table::members(receiver).next().is_none() {
-            return Kind::Any;
-        }
-        match table::member(receiver, name) {
-            Some(entry) if entry.is_property() => entry.returns,
-            _ => {
-                let failure = messages::unknown_property(name, receiver);
-                self.report(failure.into_finding(None), position);
-                Kind::Any
-            }
-        }
-    }
-
-    fn method_call(
-        &mut self,
-        receiver: Kind,
-        root: Option<&str>,
-        call: &FnCallExpr,
-        position: Position,
-    ) -> Kind {
-        let name = call.name.as_str();
-        self.closure_takes = match (receiver, name) {
-            (Kind::Restore, "filter") => Kind::Record,
-            (Kind::Restore, "remap") => Kind::Text,
-            _ => Kind::Any,
-        };
-        let kinds = self.arguments(call);
-        self.closure_takes = Kind::Any;
-        if let Some(entry) = table::member(receiver, name).filter(|entry| !entry.is_property()) {
-            self.called(entry, call, &kinds, position);
-            if let (Form::Terminal, Some(root)) = (entry.form, root) {
-                self.finished.insert(root.to_string());
-            }
-            return entry.returns;
-        }
-        // `snap.restore()` is `restore(snap)`.
-        if let Some(entry) = table::global(name) {
-            return entry.returns;
-        }
-        let known = self.functions.contains(name) || standard_names().contains(name);
-        if table::members(receiver).next().is_some() {
-            if !known || table::member(receiver, name).is_some() {
-                let failure = messages::unknown_call(name, Some(receiver));
-                self.report(failure.into_finding(None), position);
-            }
-            return Kind::Any;
-        }
-        if !known && !table::entries().any(|entry| entry.name == name) {
-            let mut failure = messages::unknown_call(name, None);
-            let names = table::entries()
-                .map(|entry| entry.name)
-                .chain(standard_names().iter().map(String::as_str));
-            failure.label = did_you_mean(name, names).map(|near| format!("did you mean `{near}`?"));
-            self.report(failure.into_finding(None), position);
-        }
-        Kind::Any
-    }
-
-    fn function_call(&mut self, call: &FnCallExpr, position: Position) -> Kind {
-        let name = call.name.as_str();
-        // A closure that captures is written as a call that binds what it captures.
-        if name == "curry"
-            && let Some((closure, captured)) = call.args.split_first()
-        {
-            self.closure(closure, captured);
-            return Kind::Closure;
-        }
-        let kinds = self.arguments(call);
-        if call.op_token.is_some() {
-            return self.operator(name, &kinds, position);
-        }
-        if self.functions.contains(name) {
-            for argument in &call.args {
-                self.give_away(argument);
-            }
-            return Kind::Any;
-        }
-        if let Some(entry) = table::global(name) {
-            if self.without_verbs && !engine::is_pure_helper(entry) {
-                let failure = messages::no_verbs_here(name);
-                self.report(failure.into_finding(None), position);
-            }
-            match name {
-                "params" => self.declaration(call),
-                "confirm" => self.confirmed = true,
-                _ => {}
-            }
-            self.called(entry, call, &kinds, position);
-            return entry.returns;
-        }
-        if !standard_names().contains(name) {
-            let mut failure = messages::unknown_call(name, None);
-            if failure.label.is_none() {
-                failure.label = did_you_mean(
-                    name,
-                    self.functions
-                        .iter()
-                        .map(String::as_str)
-                        .filter(|known| !known.starts_with("anon$")),
-                )
-                .map(|near| format!("did you mean `{near}`?"));
-            }
-            self.report(failure.into_finding(None), position);
-        }
-        Kind::Any
-    }
-
     /// The body that begins at a place, with these variables in it. The engine does not give bodies out, so that
     /// its text is parsed again, in its place.
     fn body_at(&mut self, place: Position, scope: BTreeMap<String, Kind>) {
@@ -559,125 +416,6 @@ impl Walk<'_> {
         self.without_verbs = outer;
     }
 
-    fn arguments(&mut self, call: &FnCallExpr) -> Vec<Kind> {
-        call.args
-            .iter()
-            .map(|argument| self.expression(argument))
-            .collect()
-    }
-
-    fn operator(&mut self, symbol: &str, kinds: &[Kind], position: Position) -> Kind {
-        let comparison = matches!(symbol, "==" | "!=" | "<" | "<=" | ">" | ">=");
-        if let ([left, right], true) = (kinds, comparison) {
-            let equality = matches!(symbol, "==" | "!=");
-            if !comparable(*left, *right, equality) {
-                let finding = operators::mismatch(symbol, *left, *right).into_finding(None);
-                self.report(finding, position);
-            }
-            return Kind::Flag;
-        }
-        match (symbol, kinds) {
-            ("!", _) => Kind::Flag,
-            ("+" | "-", [Kind::Duration, Kind::Duration]) => Kind::Duration,
-            ("+" | "-", [Kind::Instant, Kind::Duration]) => Kind::Instant,
-            ("-", [Kind::Instant, Kind::Instant]) => Kind::Duration,
-            ("+" | "-" | "*" | "/" | "%", [Kind::Number, Kind::Number]) => Kind::Number,
-            _ => Kind::Any,
-        }
-    }
-
-    /// A call of an entry of the table: count, kinds, literal texts.
-    fn called(
-        &mut self,
-        entry: &'static Entry,
-        call: &FnCallExpr,
-        kinds: &[Kind],
-        position: Position,
-    ) {
-        let (least, most) = entry.arity();
-        if kinds.len() < least || kinds.len() > most {
-            let failure = invocation::wrong_count(entry, kinds.len());
-            self.report(failure.into_finding(None), position);
-            return;
-        }
-        for (index, (kind, argument)) in kinds.iter().zip(&call.args).enumerate() {
-            if table::is_builder(*kind) {
-                self.give_away(argument);
-            }
-            let Some(parameter) = entry.parameter(index) else {
-                continue;
-            };
-            let at = argument.start_position();
-            if parameter.repeats && *kind == Kind::List {
-                if let Expr::Array(members, _) = argument {
-                    for member in members {
-                        self.literal(entry, index, member);
-                    }
-                }
-                continue;
-            }
-            if !parameter.takes(*kind) {
-                let failure = invocation::wrong_kind(entry, index, *kind);
-                self.report(failure.into_finding(None), at);
-                continue;
-            }
-            self.literal(entry, index, argument);
-        }
-        if entry.form == Form::Terminal
-            && entry.name == "reset"
-            && !self.confirmed
-            && !self.in_function
-        {
-            self.warn(
-                "W0502",
-                "a reset without a `confirm` before it".to_string(),
-                "kbr asks right before it anyway; confirm(\"Move the groups?\") says what for",
-                position,
-            );
-        }
-    }
-
-    /// What can be read from a text that is written out.
-    fn literal(&mut self, entry: &'static Entry, index: usize, argument: &Expr) {
-        let Expr::StringConstant(text, position) = argument else {
-            return;
-        };
-        if let Err(failure) = invocation::check_choice(entry, index, text) {
-            self.report(failure.into_finding(None), *position);
-        }
-        let wrong = match entry.name {
-            "since" | "before" | "instant" if !matches!(text.as_str(), "latest" | "earliest") => {
-                time::parse_instant(text, TimestampMs(0)).err()
-            }
-            "duration" => time::parse_duration_ms(text).err(),
-            "size" => crate::base::size::parse_bytes(text).err(),
-            "topics" | "exclude" | "groups" => {
-                Pattern::parse(text).err().map(|error| error.to_string())
-            }
-            _ => None,
-        };
-        if let Some(wrong) = wrong {
-            self.report(Finding::error("E0214", wrong), *position);
-        }
-    }
-
-    fn declaration(&mut self, call: &FnCallExpr) {
-        match call.args.first() {
-            Some(Expr::Map(map, _)) => self
-                .declared
-                .get_or_insert_default()
-                .extend(map.0.iter().map(|(name, _)| name.name.to_string())),
-            Some(Expr::DynamicConstant(value, _)) => {
-                if let Some(map) = value.read_lock::<rhai::Map>() {
-                    self.declared
-                        .get_or_insert_default()
-                        .extend(map.keys().map(ToString::to_string));
-                }
-            }
-            _ => self.declares_elsewhere = true,
-        }
-    }
-
     fn finish(&mut self) {
         self.check_arguments();
         for builder in std::mem::take(&mut self.builders) {
@@ -723,30 +461,4 @@ impl Walk<'_> {
 
 fn is_variable(expression: &Expr) -> bool {
     matches!(expression, Expr::Variable(..))
-}
-
-/// Whether two kinds may compare, as `operators` decides it.
-fn comparable(left: Kind, right: Kind, equality: bool) -> bool {
-    if left == Kind::Any || right == Kind::Any {
-        return true;
-    }
-    if left == Kind::Nothing || right == Kind::Nothing {
-        return equality;
-    }
-    let numbers = [Kind::Number, Kind::Decimal];
-    let texts = [Kind::Text, Kind::Character];
-    if numbers.contains(&left) && numbers.contains(&right) {
-        return true;
-    }
-    if texts.contains(&left) && texts.contains(&right) {
-        return true;
-    }
-    if left != right {
-        return false;
-    }
-    match left {
-        Kind::Flag | Kind::Bytes | Kind::List | Kind::Map => equality,
-        Kind::Duration | Kind::Instant | Kind::Size | Kind::Range => true,
-        _ => false,
-    }
 }
