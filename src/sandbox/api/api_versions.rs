@@ -13,7 +13,7 @@ use std::io;
 /// of KIP-890, and group version 0, since the consumer protocol of KIP-848 is not served.
 const FEATURES: &[(&str, i16, i16)] = &[
     ("group.version", 0, 0),
-    ("metadata.version", 7, 29),
+    ("metadata.version", 7, 30),
     ("transaction.version", 0, 2),
 ];
 
