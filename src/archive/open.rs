@@ -250,7 +250,7 @@ impl Archive {
     async fn with_restorable(&self, mut damage: Damage, number: u64) -> Error {
         let mut candidate = number.saturating_sub(1);
         let lowest = candidate.saturating_sub(LOOK_BACK);
-        damage.restorable = "no generation before it is whole".into();
+        damage.restorable = "nothing (no generation before it is whole)".into();
         while candidate > lowest {
             if let Ok(snapshot) = self.snapshot_at(candidate).await {
                 damage.restorable = format!("generation {} and what it holds", snapshot.number());

@@ -166,7 +166,7 @@ fn fate(report: &RunReport) -> String {
     let (failed, not_run) = (of("failed"), of("not_run"));
     let mut parts = Vec::new();
     if !done.is_empty() {
-        parts.push(format!("done and left as it is: {}", ranges(&done)));
+        parts.push(format!("done and left as is: {}", ranges(&done)));
     }
     if !failed.is_empty() {
         parts.push(format!("failed: {}", ranges(&failed)));

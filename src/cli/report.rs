@@ -89,13 +89,13 @@ impl Report {
         if take_code {
             self.code = known.code.to_string();
             // `reading the archive URL: URL is no archive` says the place twice.
-            let own = self.message.strip_suffix(&cause.to_string());
-            let place = own.map(|own| own.trim_end_matches([':', ' ']).rsplit(' ').next());
-            if place
-                .flatten()
-                .is_some_and(|place| known.message.contains(place))
-            {
-                self.message = known.message;
+            // What else the error's own text tells is in the facts below.
+            if let Some(own) = self.message.strip_suffix(&cause.to_string()) {
+                let place = own.trim_end_matches([':', ' ']).rsplit(' ').next();
+                self.message = match place.is_some_and(|place| known.message.contains(place)) {
+                    true => known.message,
+                    false => format!("{own}{}", known.message),
+                };
             }
         }
         if self.exit == ExitClass::Failed {
@@ -107,6 +107,22 @@ impl Report {
             if !taken && !helped {
                 self.facts.push((label.to_string(), text));
             }
+        }
+        self
+    }
+}
+
+impl Report {
+    /// Effects come after the evaluation: one that failed has changed nothing. Said where somebody may doubt it.
+    fn harmless_evaluation(mut self) -> Self {
+        let said = {
+            let texts = self.facts.iter().map(|(_, text)| text);
+            let mut texts = texts.chain([&self.message]).chain(&self.help);
+            texts.any(|text| text.contains("nothing was changed"))
+        };
+        let doubted = !matches!(self.exit, ExitClass::Usage | ExitClass::Interrupted);
+        if doubted && !said {
+            self.facts.push(("changed".into(), "nothing".into()));
         }
         self
     }
@@ -124,7 +140,7 @@ impl From<&ScriptError> for Report {
         let mut report = Self::of_finding(&error.finding, &error.source_name, &error.source_text);
         report.exit = error.exit;
         // The script's layer says what was read; the error below says more exactly what went wrong.
-        report.caused_by(error.source(), true)
+        report.caused_by(error.source(), true).harmless_evaluation()
     }
 }
 
@@ -227,7 +243,7 @@ impl From<&RunError> for Report {
                 .now("read the plan above; run the same command without --execute and --confirm to see only it"),
             RunError::ShortDigest { .. } => code("E0406", report)
                 .why("at least 12 characters of the plan's digest name it")
-                .now("copy the last line under the plan"),
+                .now("run the same command without --execute and --confirm: its last line is what to type"),
             RunError::Stale { .. } => code("E0407", report)
                 .why("a plan expires after an hour by the real clock")
                 .now("plan again: the same command without --execute, --confirm and --now"),
@@ -258,10 +274,12 @@ impl Report {
         for (label, text) in &self.facts {
             let shown = if label == previous { "" } else { label };
             previous = label;
-            for (index, line) in
-                wrapped(&without_errno(text), style.width.saturating_sub(column + 3))
-                    .into_iter()
-                    .enumerate()
+            for (index, line) in wrapped(
+                &short_digests(&without_errno(text)),
+                style.width.saturating_sub(column + 3),
+            )
+            .into_iter()
+            .enumerate()
             {
                 let label = if index == 0 { shown } else { "" };
                 let label = style.paint(Paint::Bold, &left(label, column));
@@ -316,6 +334,20 @@ fn without_errno(text: &str) -> String {
         rest = tail.find(')').map_or("", |end| &tail[end + 1..]);
     }
     out + rest
+}
+
+/// Twelve characters tell two digests apart; whole ones are in the JSON document.
+fn short_digests(text: &str) -> String {
+    let is_digest = |word: &str| word.len() == 64 && word.chars().all(|c| c.is_ascii_hexdigit());
+    let mut out = String::with_capacity(text.len());
+    for part in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let word = part.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        match is_digest(word) {
+            true => out.push_str(&format!("{}…{}", &word[..12], &part[word.len()..])),
+            false => out.push_str(part),
+        }
+    }
+    out
 }
 
 /// The line with its mark, drawn by miette; only its frame is taken, head and help are kbr's own.

@@ -7,7 +7,7 @@ use super::kind::Kind;
 use super::source::Source;
 use super::table;
 use crate::base::text::{counted, did_you_mean};
-use crate::run::ExitClass;
+use crate::run::{ExitClass, Span};
 use rhai::{EvalAltResult, LexError, ParseError, ParseErrorType, Position};
 
 /// Words of other languages, of Rhai, and of runbooks people have in mind, with what to write instead.
@@ -65,10 +65,17 @@ pub fn of_parse(source: &Source, error: &ParseError) -> Finding {
             .helped("look for a bracket or a quote that is not closed"),
         ParseErrorType::MissingToken(token, why) => {
             let why = why.replace("expression", "value");
-            finding(
+            let missing = finding(
                 "E0001",
                 format!("`{token}` is missing {why}").trim_end().to_string(),
-            )
+            );
+            match (token.as_str(), end_of_line_before(source, error.position())) {
+                (";", Some(end)) => Finding {
+                    label: Some("`;` belongs here".to_string()),
+                    ..missing.at(Some(end))
+                },
+                _ => missing,
+            }
         }
         ParseErrorType::VariableUndefined(name) => unknown_variable(source, name, span),
         ParseErrorType::AssignmentToConstant(name) => {
@@ -94,6 +101,23 @@ fn reserved(mut finding: Finding, word: &str) -> Finding {
         finding.label = Some((*instead).to_string());
     }
     finding
+}
+
+/// Where the statement before ends, if the text breaks off at the first word of a line: the parser points at what
+/// comes next, the eye looks for what is missing. Not past a comment, which is no place for a `;`.
+fn end_of_line_before(source: &Source, position: Position) -> Option<Span> {
+    let line = position.line()?;
+    let indent = source.line(line)?.chars().take_while(|c| c.is_whitespace());
+    if position.position()? != indent.count() + 1 {
+        return None;
+    }
+    let before = source.line(line.checked_sub(1)?)?.trim_end();
+    let column = before.chars().count();
+    (column > 0 && !before.contains("//") && !before.ends_with("*/")).then_some(Span {
+        line: line - 1,
+        column,
+        length: 1,
+    })
 }
 
 fn word_at(source: &Source, position: Position) -> Option<String> {

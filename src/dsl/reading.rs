@@ -17,12 +17,12 @@ pub fn of_world(what: &str, error: WorldError) -> Failure {
                 None => failure,
             };
             if unknown.known.is_empty() {
-                let inline = match unknown.kind {
-                    "cluster" => "cluster(\"127.0.0.1:9092\")",
-                    _ => "store(\"file:archive\")",
+                let (setting, inline) = match unknown.kind {
+                    "cluster" => ("bootstrap = \"host:9092\"", "cluster(\"host:9092\")"),
+                    _ => ("url = \"file:PATH\"", "store(\"file:PATH\")"),
                 };
                 failure.help(format!(
-                    "write [{}s.{}] in kbr.toml, or say where it is: {inline}",
+                    "write [{}s.{}] with {setting} in kbr.toml, or {inline} in the runbook",
                     unknown.kind, unknown.name
                 ))
             } else {
@@ -73,6 +73,22 @@ fn cannot_reach(name: &str, place: &str, error: kafka::Error) -> Failure {
                     ),
                 );
             }
+        }
+        // Found, but not a broker: what to do about it is known better at the edge.
+        kafka::Error::NotKafka {
+            address,
+            looks_like,
+            ..
+        } => {
+            failure = failure
+                .fact(
+                    "why",
+                    format!("{address} does not speak the Kafka protocol"),
+                )
+                .fact("seen", looks_like.clone())
+                .fact("from", place);
+            failure.cause = Some(std::sync::Arc::new(error));
+            return failure;
         }
         other => failure = failure.fact("why", other.to_string()),
     }

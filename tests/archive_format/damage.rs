@@ -211,7 +211,7 @@ async fn damage_names_the_object_what_it_held_and_what_is_left() {
     let error = read_all(&store_of(&changed).await).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "generations/00000001.json is damaged: it is missing; still restorable: no generation before it is whole"
+        "generations/00000001.json is damaged: it is missing; still restorable: nothing (no generation before it is whole)"
     );
 
     let mut changed = whole.clone();

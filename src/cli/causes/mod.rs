@@ -186,11 +186,9 @@ fn of_archive(error: &archive::Error) -> Described {
             "take a backup first: kbr run examples/backup.rhai --execute",
         ),
         E::Damaged(damage) => {
-            let mut described = Described::new(
-                "E0362",
-                format!("{} is damaged: {}", damage.object, damage.kind),
-            )
-            .exit(ExitClass::Damaged);
+            let mut described = Described::new("E0362", format!("{} is damaged", damage.object))
+                .fact("why", damage.kind.to_string())
+                .exit(ExitClass::Damaged);
             if !damage.held.is_empty() {
                 let held: Vec<String> = damage.held.iter().map(ToString::to_string).collect();
                 described = described.fact("held", held.join(", "));
@@ -198,7 +196,15 @@ fn of_archive(error: &archive::Error) -> Described {
             if !damage.restorable.is_empty() {
                 described = described.fact("still", format!("restorable: {}", damage.restorable));
             }
-            described
+            let copy = "bring a good copy of this object back from a replica of the store";
+            let or = match (damage.held.is_empty(), damage.restorable.as_str()) {
+                (false, _) => ", or leave its topics out with .exclude(…)",
+                (true, left) if left.starts_with("generation ") => {
+                    ", or read that one: store(…).generation(…)"
+                }
+                _ => "",
+            };
+            described.fact("now", format!("{copy}{or}"))
         }
         E::NewerFormat { .. } => Described::new("E0363", message)
             .fact("now", "use the kbr that wrote it, or a newer one"),

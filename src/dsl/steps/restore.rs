@@ -198,7 +198,10 @@ impl Step for WriteStep {
     fn view(&self) -> StepView {
         let write = &self.write;
         let mut cells = vec![
-            Cell::number(predicted(write.records())).after("records"),
+            Cell::number(predicted(write.records())).after(match write.records() {
+                restore::Predicted::Exactly(1) => "record",
+                _ => "records",
+            }),
             Cell::number(format_bytes(write.bytes())),
         ];
         cells.extend(self.times().map(Cell::text));

@@ -117,8 +117,8 @@ fn block_active(plan: &mut Plan, active: Vec<ActiveGroup>) {
                 row.block(Blocked::new(
                     Reason::GroupActive,
                     format!("group {} is active: {}", group.group, group.members_text()),
-                    "stop the consumers and run the same command again; \
-                     or reset only topics they do not read",
+                    "its next commit would overwrite the reset unseen: stop the consumers and run the same \
+                     command again; or reset only topics they do not read",
                 ));
             }
         }
