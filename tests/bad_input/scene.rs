@@ -181,6 +181,7 @@ fn masked(text: &str, folder: &Path) -> String {
     let patterns = [
         (r"127\.0\.0\.1:\d{5}", "127.0.0.1:PORT"),
         (r"in \d+\.\d s", "in N s"),
+        (r"Kafka \d\.\d", "Kafka N.N"),
         (r"\b\d+(\.\d+)? (ms|s|min) old", "N ms old"),
         (r"\s+\d+(\.\d+)? (ms|s)\n", "  N ms\n"),
         (r"after \d+(\.\d+)? (ms|s) ", "after N ms "),
