@@ -7,7 +7,7 @@ use kbr::archive::{Gap, GapKind, GroupOffset};
 use kbr::base::{Offset, PartitionId, Selection};
 use kbr::engine::Error;
 use kbr::engine::backup::{Options, TopicState};
-use kbr::record::Codec;
+use kbr::record::{BatchBuilder, BuildOptions, Codec, Headers, ProducerStamp};
 
 #[tokio::test]
 async fn every_record_of_every_codec_arrives_unchanged() {
@@ -468,4 +468,43 @@ async fn timestamps_bound_what_a_restore_may_skip() {
     );
     assert_eq!(lowest, NOW + 1000);
     assert!((NOW + 9000..NOW + 9500).contains(&highest));
+}
+
+#[tokio::test]
+async fn a_compacted_topic_is_read_anew_when_tombstones_may_have_gone_unread() {
+    let world = World::new(1).await;
+    let configs = [("cleanup.policy", "compact"), ("delete.retention.ms", "0")];
+    world.sandbox.create_topic("state", 1, &configs).unwrap();
+    let keyed = |value: &[u8]| {
+        let mut builder = BatchBuilder::new(BuildOptions::default());
+        for key in ["a", "b", "c"] {
+            builder
+                .push(NOW, Some(key.as_bytes()), Some(value), Headers::empty())
+                .unwrap();
+        }
+        builder.finish(ProducerStamp::NONE).unwrap()
+    };
+    let append = |value| world.sandbox.append("state", 0, &keyed(value)).unwrap();
+    append(b"one");
+    append(b"two");
+    world.backup().await;
+    assert_eq!(world.archived("state", 0).await.len(), 6);
+    append(b"three");
+    world
+        .sandbox
+        .compact_away("state", 0, &[0, 1, 2, 3, 4, 5])
+        .unwrap();
+    let started = kbr::base::time::now();
+    while kbr::base::time::now() <= started {
+        tokio::task::yield_now().await;
+    }
+    let plan = world.plan(&quick()).await.unwrap();
+    assert_eq!(plan.topics[0].state, TopicState::Rescanned);
+    let report = world.apply(&plan).await.unwrap();
+    assert_eq!((report.records, report.incomplete.len()), (3, 0));
+    assert_eq!(
+        world.archived("state", 0).await,
+        world.source("state", 0, &[])
+    );
+    assert_eq!(world.gaps("state", 0).await, [(GapKind::Compacted, 6)]);
 }

@@ -356,6 +356,36 @@ async fn a_crash_at_any_store_operation_leaves_the_last_generation_whole() {
     }
 }
 
+#[tokio::test]
+async fn a_store_that_fails_under_small_partitions_ends_the_run_with_its_error() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("orders", 1, &[]).unwrap();
+    world
+        .sandbox
+        .append("orders", 0, &batch(Codec::None, 1, 10))
+        .unwrap();
+    let plan = world.plan(&quick()).await.unwrap();
+    for nth in 1.. {
+        let store = world.store.with_faults(Faults::new(Fault::Fail(nth)));
+        let run = Run {
+            name: format!("fails-{nth}"),
+            progress: NoProgress::handle(),
+            cancel: CancellationToken::new(),
+        };
+        let limit = Duration::from_secs(30);
+        let applied = backup::apply(&plan, &world.client, &store, &run);
+        match tokio::time::timeout(limit, applied).await.unwrap() {
+            Err(error) => assert!(error.to_string().contains("injected"), "{error}"),
+            Ok(report) => {
+                assert_eq!(report.records, 10);
+                assert!(nth > 5);
+                break;
+            }
+        }
+    }
+    assert_eq!(world.archived("orders", 0).await.len(), 10);
+}
+
 /// A Fetch response of one partition with these bytes.
 fn fetch_answer(version: i16, frame: &Bytes, records: &Bytes) -> Bytes {
     use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};

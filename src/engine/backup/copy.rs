@@ -104,6 +104,24 @@ pub(super) async fn segments(
     tell(&events, done.map(|()| copied)).await;
 }
 
+/// Runs a copying task and tells the loop should it panic, which would otherwise wait for it for ever.
+pub(super) async fn watched<T: Default + Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+    events: mpsc::Sender<Event>,
+) -> T {
+    match tokio::spawn(task).await {
+        Ok(done) => done,
+        Err(error) => {
+            let failed = archive::Error::Task {
+                op: "writing to the archive",
+                why: error.to_string(),
+            };
+            tell(&events, Err(failed)).await;
+            T::default()
+        }
+    }
+}
+
 async fn tell(events: &mpsc::Sender<Event>, done: archive::Result<Copied>) {
     let event = match done {
         Ok(copied) => Event::Finished(Box::new(copied)),
@@ -186,15 +204,41 @@ pub(super) async fn packs(
     mut jobs: mpsc::Receiver<Small>,
     writer: Arc<RunWriter>,
     events: mpsc::Sender<Event>,
-) -> archive::Result<Packed> {
+) -> PacksDone {
     let mut packed = Packed::new();
+    let done = match copy_packs(&mut jobs, &writer, &events, &mut packed).await {
+        // The loop waits for this one's partitions while any is left: it must hear at once.
+        Err(error) if !events.is_closed() && !jobs.is_closed() => {
+            tell(&events, Err(error)).await;
+            Ok(packed)
+        }
+        done => done.map(|()| packed),
+    };
+    PacksDone(done)
+}
+
+/// The references that packs got, or why they could not be written.
+pub(super) struct PacksDone(pub archive::Result<Packed>);
+
+impl Default for PacksDone {
+    fn default() -> Self {
+        Self(Ok(Packed::new()))
+    }
+}
+
+async fn copy_packs(
+    jobs: &mut mpsc::Receiver<Small>,
+    writer: &RunWriter,
+    events: &mpsc::Sender<Event>,
+    packed: &mut Packed,
+) -> archive::Result<()> {
     let mut pack: Option<PackWriter> = None;
     while let Some(Small { job, chunks }) = jobs.recv().await {
         let (stream, mut copied) = job.started();
-        copy_into_pack(stream, &mut copied, &chunks, &mut pack, &writer).await?;
+        copy_into_pack(stream, &mut copied, &chunks, &mut pack, writer).await?;
         drop(chunks);
         if let Some(full) = pack.take_if(|open| open.size() >= PACK_TARGET) {
-            finish_pack(full, &mut packed).await?;
+            finish_pack(full, packed).await?;
         }
         let consumed = Event::Consumed {
             index: copied.index,
@@ -204,12 +248,12 @@ pub(super) async fn packs(
         if events.send(consumed).await.is_err() {
             break;
         }
-        tell(&events, Ok(copied)).await;
+        tell(events, Ok(copied)).await;
     }
     if let Some(last) = pack {
-        finish_pack(last, &mut packed).await?;
+        finish_pack(last, packed).await?;
     }
-    Ok(packed)
+    Ok(())
 }
 
 async fn finish_pack(pack: PackWriter, packed: &mut Packed) -> archive::Result<()> {

@@ -23,14 +23,15 @@ use tokio::time::Instant;
 
 /// Small partitions of one leader in memory at once.
 const GATHERED_PER_LEADER: usize = 32;
-/// Large partitions written at once.
-const WRITTEN: usize = 4;
+/// Large partitions written at once. Each takes some 20 MiB (chunks that wait, a block and its compressed form, parts on
+/// their way to the store), which is what bounds the memory of a run.
+const WRITTEN: usize = 2;
 /// Requests on their way to one broker: while one is answered the next is already there.
 const REQUESTS: usize = 2;
 /// Bytes of one answer, and of one large partition in it. A request names only as many partitions as fit, so that none
 /// starves behind others.
 const ANSWER: i32 = 4 << 20;
-const LARGE_PART: i32 = 2 << 20;
+const LARGE_PART: i32 = 1 << 20;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How often stalls are looked for.
 const TICK: Duration = Duration::from_millis(100);
@@ -108,7 +109,10 @@ pub(super) async fn fetch_all(
 ) -> Result<Fetched> {
     let (events, mut heard) = mpsc::channel(256);
     let (small, jobs) = mpsc::channel(tracks.len().max(1));
-    let packs = tokio::spawn(copy::packs(jobs, writer.clone(), events.clone()));
+    let packs = tokio::spawn(copy::watched(
+        copy::packs(jobs, writer.clone(), events.clone()),
+        events.clone(),
+    ));
     let mut waiting: BTreeMap<i32, VecDeque<usize>> = BTreeMap::new();
     let metadata = client.metadata();
     for (index, track) in tracks.iter().enumerate() {
@@ -146,7 +150,8 @@ pub(super) async fn fetch_all(
     drop((small, writer));
     let packed = packs
         .await
-        .map_err(|error| Error::Internal(format!("the task that writes packs ended: {error}")))??;
+        .map_err(|error| Error::Internal(format!("the task that writes packs ended: {error}")))?
+        .0?;
     Ok(Fetched {
         tracks,
         copied,
@@ -170,8 +175,7 @@ impl Fetcher {
                 self.ask_for_metadata();
                 self.fail_stalled();
             }
-            let finished = |track: &Track| matches!(track.stage, Stage::Finished);
-            if self.tracks.iter().all(finished) {
+            if self.waiting.is_empty() && self.active.is_empty() {
                 return Ok(cancelled);
             }
             tokio::select! {
@@ -254,7 +258,8 @@ impl Fetcher {
             track.progress_at = Instant::now();
             let job = job(index, track);
             let (writer, events) = (self.writer.clone(), self.events.clone());
-            tokio::spawn(copy::segments(job, receiver, writer, events));
+            let copying = copy::segments(job, receiver, writer, events.clone());
+            tokio::spawn(copy::watched(copying, events));
             if self.tracks[index].is_complete() {
                 self.end(index);
             }
