@@ -77,7 +77,7 @@ async fn refusals_that_pass_are_waited_for() {
             return Action::Pass;
         }
         let nth = seen.fetch_add(1, Ordering::Relaxed) as usize;
-        match nth < 12 && nth % 2 == 0 {
+        match nth < 12 && nth.is_multiple_of(2) {
             true => Action::Error(codes[nth / 2 % codes.len()]),
             false => Action::Pass,
         }
