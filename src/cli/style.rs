@@ -97,6 +97,9 @@ pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
         }
         lines.push(line);
     }
+    for line in &mut lines {
+        line.truncate(line.trim_end().len());
+    }
     if lines.is_empty() {
         lines.push(String::new());
     }

@@ -118,7 +118,7 @@ fn item(item: &Item) -> ItemDocument {
         Item::Step(planned) => planned,
     };
     let step = &planned.step;
-    let (view, blocked) = (step.view(), step.blocks());
+    let (view, blocked) = (step.view(), planned.blocks());
     ItemDocument::Step(Box::new(StepDocument {
         ordinal: planned.ordinal,
         kind: step.kind(),

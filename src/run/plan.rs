@@ -71,6 +71,19 @@ pub struct PlannedStep {
     pub span: Option<Span>,
 }
 
+impl PlannedStep {
+    /// What stands in its way, each once: a check may find the same for several groups or partitions.
+    pub fn blocks(&self) -> Vec<super::Blocked> {
+        let mut distinct = Vec::new();
+        for blocked in self.step.blocks() {
+            if !distinct.contains(&blocked) {
+                distinct.push(blocked);
+            }
+        }
+        distinct
+    }
+}
+
 /// What one question covers.
 #[derive(Clone)]
 pub struct GateSection {
@@ -185,7 +198,7 @@ impl Plan {
     /// The steps that are blocked, and by what.
     pub fn blocked(&self) -> Vec<(u32, Vec<super::Blocked>)> {
         self.steps()
-            .map(|planned| (planned.ordinal, planned.step.blocks()))
+            .map(|planned| (planned.ordinal, planned.blocks()))
             .filter(|(_, blocks)| !blocks.is_empty())
             .collect()
     }

@@ -194,7 +194,8 @@ fn of_archive(error: &archive::Error) -> Described {
                 described = described.fact("held", held.join(", "));
             }
             if !damage.restorable.is_empty() {
-                described = described.fact("still", format!("restorable: {}", damage.restorable));
+                described =
+                    described.fact("left", format!("still restorable: {}", damage.restorable));
             }
             let copy = "bring a good copy of this object back from a replica of the store";
             let or = match (damage.held.is_empty(), damage.restorable.as_str()) {

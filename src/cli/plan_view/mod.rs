@@ -188,7 +188,7 @@ impl<'a> PlanView<'a> {
                 out.push_str(&self.indented(note, Paint::Grey));
             }
             for blocked in &line.blocked {
-                out.push_str(&self.indented(&format!("{blocked}   blocked"), Paint::Red));
+                out.push_str(&self.in_the_way(blocked));
             }
             if let (true, Some(detail)) = (self.detail, &line.detail) {
                 for row in columns::detail(detail) {
@@ -204,7 +204,7 @@ impl<'a> PlanView<'a> {
         let told = step.view.lines.iter().any(|line| !line.blocked.is_empty());
         if step.status == StepStatus::Blocked && !told {
             for blocked in step.blocked.iter().take(BLOCKED_SHOWN) {
-                out.push_str(&self.indented(&format!("{}   blocked", blocked.what), Paint::Red));
+                out.push_str(&self.in_the_way(&blocked.what));
             }
         }
         out
@@ -215,6 +215,23 @@ impl<'a> PlanView<'a> {
         wrapped(text, self.style.width.saturating_sub(INDENT))
             .into_iter()
             .map(|line| format!("{}{}\n", " ".repeat(INDENT), self.style.paint(paint, &line)))
+            .collect()
+    }
+
+    /// A note that ends with the word `blocked`, which is never torn from what it is about.
+    fn in_the_way(&self, text: &str) -> String {
+        let room = self.style.width.saturating_sub(INDENT);
+        let mut lines = wrapped(text, room);
+        match lines.last_mut() {
+            Some(last) if width(last) + 10 <= room => last.push_str("   blocked"),
+            _ => lines.push("blocked".into()),
+        }
+        lines
+            .into_iter()
+            .map(|line| {
+                let line = self.style.paint(Paint::Red, &line);
+                format!("{}{line}\n", " ".repeat(INDENT))
+            })
             .collect()
     }
 
