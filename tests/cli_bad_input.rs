@@ -1,7 +1,6 @@
 //! What is wrong is said in full (what, where, why, what to do), with its exit status, and changes nothing.
 
 mod cli_scene;
-#[allow(dead_code)]
 mod kafka_real_support;
 
 use cli_scene::{Scene, batch};
