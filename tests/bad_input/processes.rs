@@ -1,13 +1,11 @@
-//! What stands beside a session: an HTTP server, a port where nothing listens, a consumer that stays in its group.
+//! What stands beside a session: an HTTP server, a port where nothing listens.
 
-use kbr::kafka::{Client, ConnectOptions};
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A port of this machine that was free a moment ago.
 pub fn refused_port() -> u16 {
@@ -61,47 +59,5 @@ impl Drop for HttpServer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// kcat as a member of a group, until it is dropped.
-pub struct Consumer {
-    child: Child,
-}
-
-impl Consumer {
-    /// Starts it and waits until the coordinator lists it with its subscription.
-    pub async fn join(bootstrap: &str, group: &str, topic: &str) -> Self {
-        let child = Command::new("kcat")
-            .args(["-b", bootstrap, "-G", group, "-q", topic])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("kcat is installed");
-        let consumer = Self { child };
-        let client = Client::connect(ConnectOptions::new(vec![bootstrap.to_string()]))
-            .await
-            .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        loop {
-            let described = client.describe_groups(&[group.to_string()]).await.unwrap();
-            if let Some(Ok(description)) = described.get(group)
-                && let [member] = description.members.as_slice()
-                && member.topics.iter().any(|name| name == topic)
-                && description.state == "Stable"
-            {
-                return consumer;
-            }
-            assert!(Instant::now() < deadline, "kcat never joined {group}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
