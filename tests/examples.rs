@@ -372,3 +372,65 @@ async fn a_name_that_matches_nothing_blocks_the_plan() {
     );
     world.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_value_that_only_execution_can_tell_ends_the_evaluation_where_it_is_read() {
+    // Planning may read nothing, so nobody knows yet how many records the filter keeps.
+    let head = "let snap = store(\"prod\").latest();\nlet dr = cluster(\"dr\");\n\
+                let data = restore(snap).filter(|r| r.key != \"poison\").scan_budget(\"0\").to(dr);\n";
+    let reads = [
+        "print(data.records);",
+        "if data.records == 0 { print(\"empty\"); }",
+        "try { print(data.records); } catch { print(\"caught\"); }",
+        "let more = data.dropped > 3;",
+        "let moved = offset_plan(data).groups(\"checkout-*\"); print(moved);",
+        "offset_plan(data).groups(\"checkout-*\").reset();",
+    ];
+    for read in reads {
+        let world = rehearsal().await;
+        let script = format!("{head}{read}\nprint(\"after\");\nconfirm(\"never reached\");\n");
+        let source = Source::inline("budget.rhai", script);
+        let found = evaluated(&world, &source, &[]).await;
+        let stopped = found.plan.stopped.as_ref().unwrap_or_else(|| {
+            panic!(
+                "{read}: not stopped: {:?} {:?} {:?}",
+                found.printed,
+                kinds(&found.plan),
+                found.plan.blocked()
+            )
+        });
+        assert!(
+            stopped.why.contains("after execution"),
+            "{read}: {}",
+            stopped.why
+        );
+        assert_eq!(
+            stopped.span.as_ref().map(|span| span.line),
+            Some(4),
+            "{read}"
+        );
+        assert_eq!(found.printed.join("\n"), "", "{read}");
+        assert!(!kinds(&found.plan).contains(&StepKind::Reset), "{read}");
+        let journal = Journal::in_memory().unwrap();
+        let refused = execute(
+            &found.plan,
+            Execution {
+                approval: Approval::Rehearsal,
+                approver: &Nobody,
+                journal: &journal,
+                watcher: &NoWatcher,
+                cancel: CancellationToken::new(),
+            },
+        )
+        .await;
+        let refused = refused
+            .map(|report| report.steps.len())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("(line 4); nothing was changed"),
+            "{read}: {refused}"
+        );
+        world.shutdown().await;
+    }
+}

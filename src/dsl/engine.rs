@@ -190,6 +190,19 @@ fn register_types(engine: &mut Engine) {
     named::<values::OffsetRow>(engine, Kind::OffsetRow);
     named::<values::RecordValue>(engine, Kind::Record);
     named::<Failure>(engine, Kind::Failure);
+    // Printing an offset plan makes it, and that may need what only execution can tell.
+    for name in ["to_string", "print", "to_debug", "debug"] {
+        engine.register_raw_fn(
+            name,
+            [TypeId::of::<values::OffsetPlan>()],
+            |context, arguments| {
+                if let Some(plan) = arguments[0].read_lock::<values::OffsetPlan>() {
+                    plan.ready(context.call_position())?;
+                }
+                Ok(ImmutableString::from(show::text(arguments[0])))
+            },
+        );
+    }
     // Lists and maps print as tables; these overloads are looked at before the packages'.
     for (name, of) in [
         ("print", TypeId::of::<Array>()),
@@ -319,7 +332,7 @@ fn register_arguments(engine: &mut Engine) {
 }
 
 /// Reads a property of a value outside of any evaluation, for tables. `None` if it needs one.
-pub fn read_property(entry: &'static Entry, of: &Dynamic) -> Option<Dynamic> {
+pub fn read_property(entry: &'static Entry, of: &Dynamic) -> Result<Dynamic, Failure> {
     (entry.body)(&Invocation {
         host: None,
         entry,
@@ -328,5 +341,4 @@ pub fn read_property(entry: &'static Entry, of: &Dynamic) -> Option<Dynamic> {
         position: rhai::Position::NONE,
         ast: None,
     })
-    .ok()
 }

@@ -104,7 +104,11 @@ fn columns(kind: Kind) -> impl Iterator<Item = &'static Entry> {
 
 /// A property that needs no evaluation around it; `()` if it does.
 fn property(entry: &'static Entry, of: &Dynamic) -> Dynamic {
-    super::engine::read_property(entry, of).unwrap_or(Dynamic::UNIT)
+    match super::engine::read_property(entry, of) {
+        Ok(value) => value,
+        Err(failure) if failure.stops => Dynamic::from("known after execution"),
+        Err(_) => Dynamic::UNIT,
+    }
 }
 
 fn quoted(value: &Dynamic) -> String {

@@ -13,7 +13,7 @@ use crate::dsl::steps::{self, ResetRun};
 use crate::dsl::table::{Entry, Parameter};
 use crate::engine::offsets;
 use crate::run::ExitClass;
-use rhai::{Array, Dynamic};
+use rhai::{Array, Dynamic, EvalAltResult, Position};
 use std::sync::{Arc, Mutex};
 
 /// Options, and the plan once it was asked for.
@@ -229,6 +229,16 @@ impl OffsetPlan {
         Ok(plan)
     }
 
+    /// Makes the plan, and latches where the evaluation ends if it cannot be made yet.
+    pub fn ready(&self, position: Position) -> Result<(), Box<EvalAltResult>> {
+        self.plan().map(drop).map_err(|failure| {
+            if failure.stops {
+                self.host.latch(failure.clone(), position);
+            }
+            failure.raise(position)
+        })
+    }
+
     fn make(&self) -> Result<offsets::Plan, Failure> {
         let wrong = |error: offsets::Error| Failure::script("E0212", error.to_string());
         let options = offsets::Options {
@@ -262,7 +272,7 @@ impl OffsetPlan {
             return Err(Failure {
                 stops: true,
                 exit: ExitClass::Done,
-                ..Failure::script("E0230", format!("{}: known after execution", unknown.what))
+                ..Failure::script("E0230", unknown.what.clone())
             });
         }
         Ok(plan)

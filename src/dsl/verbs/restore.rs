@@ -3,6 +3,7 @@
 use super::archives::SnapshotValue;
 use super::clusters::Cluster;
 use super::quantities::instant_of;
+use crate::base::size::parse_bytes;
 use crate::base::text::grouped;
 use crate::base::{Pattern, Selection, TimestampMs};
 use crate::dsl::closure::Closure;
@@ -30,6 +31,7 @@ pub struct Restore {
     before: Option<TimestampMs>,
     filter: Option<RecordPredicate>,
     renames: Option<Renames>,
+    scan_budget: restore::ScanBudget,
 }
 
 /// A planned restore, with the values that execution will give.
@@ -57,6 +59,7 @@ pub static TABLE: &[Entry] = &[
                 before: None,
                 filter: None,
                 renames: None,
+                scan_budget: restore::ScanBudget::default(),
             }))
         },
     )
@@ -136,6 +139,27 @@ pub static TABLE: &[Entry] = &[
          map does not have, or for which the closure answers `()`, keeps its name.",
     )
     .example("restore(snap).remap(#{ \"orders\": \"orders_dr\" })   // or .remap(|name| name + \"_dr\")"),
+    Entry::option(
+        Kind::Restore,
+        "scan_budget",
+        &[Parameter::one("bytes", &[Kind::Size, Kind::Text])],
+        "\"8 GiB\"",
+        |call| {
+            let mut builder: Restore = call.me()?;
+            let bytes = match call.argument::<Size>(0) {
+                Ok(size) => size.0,
+                Err(_) => parse_bytes(&call.text(0)?)
+                    .map_err(|error| Failure::script("E0214", error))?,
+            };
+            builder.scan_budget = restore::ScanBudget(bytes);
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc(
+        "How much of the archive planning may read to learn what a filter or a time bound cuts. Where that is not enough, \
+         the plan says `at most`, and what depends on the exact number is known after execution only.",
+    )
+    .example("restore(snap).filter(|r| r.key != \"poison\").scan_budget(\"64 GiB\")"),
     Entry::terminal(
         Kind::Restore,
         "to",
@@ -296,7 +320,7 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
             .renames
             .clone()
             .map(|renames| Arc::new(renames) as Arc<dyn restore::TopicRemap>),
-        ..restore::Options::default()
+        scan_budget: builder.scan_budget,
     };
     let snapshot = &builder.snapshot.0.snapshot;
     let client = &cluster.0.client;
