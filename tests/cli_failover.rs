@@ -2,7 +2,7 @@
 
 mod cli_scene;
 
-use cli_scene::Scene;
+use cli_scene::{Scene, batch};
 use kbr::sandbox::Action;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -223,4 +223,35 @@ async fn arguments_go_into_the_plan_and_into_the_command_to_repeat() {
         .kbr(&["run", "failover.rhai", "--", "--att", at])
         .expect(2);
     assert!(ran.stderr.contains("did you mean"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_topic_that_holds_records_is_gated_even_if_the_script_forgets() {
+    let scene = Scene::backed_up().await;
+    scene.dr.create_topic("orders_dr", 2, &[]).unwrap();
+    scene.dr.append("orders_dr", 0, &batch("other")).unwrap();
+    let only_restore = cli_scene::FAILOVER.split("let moved").next().unwrap();
+    scene.folder.write("restore.rhai", only_restore);
+    let ran = scene.kbr(&["run", "restore.rhai"]).expect(0);
+    assert!(
+        ran.stdout.contains("asks first: orders_dr holds 1 record"),
+        "{}",
+        ran.stdout
+    );
+    let ran = scene.kbr(&["run", "restore.rhai", "--execute"]).expect(3);
+    assert!(ran.stderr.contains("error[E0404]: "), "{}", ran.stderr);
+    assert_eq!(scene.dr.end_offset("orders_dr", 0).unwrap().0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_world_that_moved_after_the_plan_is_drift() {
+    let scene = Scene::backed_up().await;
+    let digest = scene.kbr(&["run", "failover.rhai"]).expect(0).digest();
+    scene.dr.create_topic("orders_dr", 2, &[]).unwrap();
+    let ran = scene
+        .kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest])
+        .expect(4);
+    assert!(ran.stderr.contains("error[E0405]: "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("nothing was changed"), "{}", ran.stderr);
+    assert_eq!(scene.dr.end_offset("orders_dr", 0).unwrap().0, 0);
 }
