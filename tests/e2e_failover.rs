@@ -162,7 +162,7 @@ fn on_a_terminal_the_word_that_the_gate_names_approves_and_another_does_not() {
         &format!(
             r#"
             let dr = cluster("dr");
-            let data = restore(store("file:archive").latest()).topics("{topic}").remap(#{{ "{topic}": args.name }}).to(dr);
+            let data = restore(store("file:archive").latest()).topics("{topic}").to(dr);
             let moved = offset_plan(data).groups("{group}");
             confirm(`Move ${{moved.group_names.len()}} group on ${{dr.name}}?`);
             moved.reset();
