@@ -246,11 +246,24 @@ async fn a_script_error_is_a_usage_error_and_a_failed_condition_is_not() {
 #[tokio::test]
 async fn an_error_can_be_caught_and_thrown_again_as_it_was() {
     let error = fails(
-        "try { require(false, \"too old\") } catch (e) { print(`caught: ${e}`); throw e; }",
-        "E0301 1:70+5 too old",
+        "try { env(\"KBR_NEVER_SET\") } catch (e) { print(`caught: ${e}`); throw e; }",
+        "E0302 1:65+5 environment variable KBR_NEVER_SET is not set",
     )
     .await;
     assert_eq!(error.exit, ExitClass::Failed);
+}
+
+#[tokio::test]
+async fn a_requirement_that_does_not_hold_cannot_be_caught() {
+    for script in [
+        "try { require(false, \"too old\") } catch { } 1",
+        "fn careless() { try { require(false, \"too old\") } catch (e) { print(e); } } careless(); 1",
+        "[1].map(|n| { try { require(false, \"too old\") } catch { n } }); 1",
+    ] {
+        let error = run(script, &[]).await.expect_err(script);
+        assert_eq!(error.exit, ExitClass::Failed, "{script}");
+        assert_eq!(error.finding.message, "too old", "{script}");
+    }
 }
 
 #[tokio::test]

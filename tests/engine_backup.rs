@@ -231,6 +231,49 @@ async fn what_retention_took_between_two_runs_is_a_gap_and_said_aloud() {
 }
 
 #[tokio::test]
+async fn when_retention_took_everything_that_is_a_gap_and_not_a_failure() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("orders", 1, &[]).unwrap();
+    let append = |seed| {
+        let batch = batch(Codec::None, seed, 10);
+        world.sandbox.append("orders", 0, &batch).unwrap();
+    };
+    append(1);
+    world.backup().await;
+    append(2);
+    world.sandbox.delete_records("orders", 0, 20).unwrap();
+    let plan = world.plan(&quick()).await.unwrap();
+    let report = world.apply(&plan).await.unwrap();
+    assert!(!report.partial, "{:?}", report.failures);
+    assert_eq!(
+        report.incomplete,
+        [
+            "orders-0: 10 offsets were deleted at the source before this run could read them (offsets 10 to 20)"
+        ]
+    );
+    assert_eq!(world.gaps("orders", 0).await, [(GapKind::Retention, 10)]);
+}
+
+#[tokio::test]
+async fn an_offset_on_a_topic_that_a_run_leaves_out_says_which_topic_it_is_on() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("audit", 1, &[]).unwrap();
+    world.sandbox.create_topic("orders", 1, &[]).unwrap();
+    world.backup().await;
+    world.sandbox.delete_topic("orders").unwrap();
+    let anew = world.sandbox.create_topic("orders", 1, &[]).unwrap();
+    world.sandbox.set_committed("billing", "orders", 0, 0, "");
+    let options = Options {
+        topics: Selection::of(&["audit"]).unwrap(),
+        ..quick()
+    };
+    let plan = world.plan(&options).await.unwrap();
+    world.apply(&plan).await.unwrap();
+    let groups = world.latest().await.groups().await.unwrap();
+    assert_eq!(groups.groups[0].offsets[0].topic_id, Some(anew));
+}
+
+#[tokio::test]
 async fn a_topic_made_anew_is_another_topic() {
     let world = World::new(1).await;
     let first = world.sandbox.create_topic("orders", 1, &[]).unwrap();

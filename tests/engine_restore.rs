@@ -502,6 +502,7 @@ async fn a_topic_that_the_archive_does_not_hold_blocks_with_the_nearest_name() {
 }
 
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
 
 /// Restores everything while `fault` meets the produce requests; the answer is the sandbox and what it should hold.
 async fn restore_with(
@@ -586,6 +587,60 @@ async fn whatever_becomes_of_the_nth_produce_request_every_record_is_written_onc
         }
     }
     futures::future::join_all(runs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_moves_while_the_tail_is_looked_at_is_followed() {
+    let (sandbox, client) = sandbox(1).await;
+    let (snapshot, records) = archive(&[]).await;
+    let topic = unique("faulty");
+    let options = Options {
+        remap: Some(Arc::new(Rename(topic.clone()))),
+        ..Options::default()
+    };
+    let plan = restore::plan(&snapshot, &client, &options, NOW, &CancellationToken::new())
+        .await
+        .unwrap();
+    let (mut produced, mut looked) = (0, 0);
+    sandbox.intercept(move |seen| match seen.api_key {
+        PRODUCE => {
+            produced += 1;
+            match produced {
+                1 => Action::DoThenDrop,
+                _ => Action::Pass,
+            }
+        }
+        FETCH => {
+            looked += 1;
+            match looked {
+                1 => Action::Error(6),
+                _ => Action::Pass,
+            }
+        }
+        _ => Action::Pass,
+    });
+    let result = apply(&plan, &snapshot, &client).await;
+    assert!(result.is_ok(), "{:?}", result.err());
+    assert_each_record_once(&sandbox, &topic, &records, "a tail that moves");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_topic_whose_retention_would_remove_the_records_says_so() {
+    let (sandbox, client) = sandbox(1).await;
+    let (snapshot, _) = archive(&[]).await;
+    let topic = unique("short");
+    sandbox
+        .create_topic(&topic, 9, &[("retention.ms", "60000")])
+        .unwrap();
+    let options = Options {
+        remap: Some(Arc::new(Rename(topic))),
+        ..Options::default()
+    };
+    let plan = restore::plan(&snapshot, &client, &options, NOW, &CancellationToken::new())
+        .await
+        .unwrap();
+    let text = plan.writes[0].expires.as_deref().unwrap();
+    assert!(text.contains("removes records older than"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -346,6 +346,27 @@ async fn a_cancel_during_a_step_ends_the_run_with_130() {
 }
 
 #[tokio::test]
+async fn a_step_that_fails_for_its_own_reason_is_told_although_a_cancel_came_meanwhile() {
+    let events = Events::default();
+    let cancel = CancellationToken::new();
+    let mut failing = step("a", &events);
+    failing.cancels = Some(cancel.clone());
+    failing.fails_after_cancel = true;
+    let plan = plan_of([failing]);
+    let journal = journal();
+    let execution = Execution {
+        approval: Approval::Nobody,
+        approver: &Typed("", events.clone()),
+        journal: &journal,
+        watcher: &NoWatcher,
+        cancel,
+    };
+    let report = execute(&plan, execution).await.unwrap();
+    assert_eq!(report.end.exit(), ExitClass::Failed);
+    assert!(matches!(report.end, RunEnd::Failed { ordinal: 1, .. }));
+}
+
+#[tokio::test]
 async fn a_cancel_after_the_last_effect_is_still_130() {
     let events = Events::default();
     let cancel = CancellationToken::new();

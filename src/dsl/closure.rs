@@ -25,6 +25,8 @@ pub struct Closure {
     pub text: String,
     position: Position,
     calls_functions: bool,
+    /// Its argument may be looked at as a whole: as text, by a function, through another name.
+    passes_on: bool,
 }
 
 impl Closure {
@@ -52,7 +54,12 @@ impl Closure {
             || ast.iter_functions().any(|function| {
                 !function.name.starts_with("anon$") && text.contains(function.name)
             });
+        let passes_on = function
+            .params
+            .last()
+            .is_none_or(|argument| passes_on(&text, argument));
         Ok(Self {
+            passes_on,
             source: source.clone(),
             pointer: pointer.clone(),
             captures,
@@ -79,7 +86,7 @@ impl Closure {
 
     /// Whether it may look at a property of its record. Never false for one that it reads.
     pub fn mentions(&self, word: &str) -> bool {
-        self.calls_functions || self.text.contains(word)
+        self.passes_on || self.calls_functions || self.text.contains(word)
     }
 
     /// An engine, an AST and a pointer of its own: shared ones do not scale over threads.
@@ -131,6 +138,38 @@ impl Session {
                 failure
             })
     }
+}
+
+/// Whether a closure uses its argument in another way than to read a property or header of it. Says yes in doubt.
+fn passes_on(text: &str, argument: &str) -> bool {
+    const READS: [&str; 8] = [
+        "topic",
+        "partition",
+        "offset",
+        "timestamp",
+        "key",
+        "value",
+        "headers",
+        "header",
+    ];
+    let chars: Vec<char> = text.chars().collect();
+    let Some(body) = parameters_end(&chars, 0) else {
+        return true;
+    };
+    let body: String = chars[body..].iter().collect();
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    body.match_indices(argument).any(|(at, _)| {
+        let after = &body[at + argument.len()..];
+        if body[..at].ends_with(in_word) || after.starts_with(in_word) {
+            return false;
+        }
+        let Some(member) = after.trim_start().strip_prefix('.') else {
+            return true;
+        };
+        let member = member.trim_start();
+        let word = member.split(|c| !in_word(c)).next().unwrap_or(member);
+        !READS.contains(&word)
+    })
 }
 
 /// Plain data is copied; a handle of a cluster or a secret has no business in a closure over records.
@@ -302,6 +341,25 @@ mod tests {
             .name
             .to_string();
         closure_text(script, place_of(&ast, &name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_record_that_is_looked_at_as_a_whole_needs_all_of_it() {
+        for text in [
+            "|r| `${r}`.contains(\"poison\")",
+            "|r| r.to_string() != \"\"",
+            "|r| { let x = r; x.offset > 1 }",
+            "|r| [r].len() == 1",
+            "anon$1",
+        ] {
+            assert!(passes_on(text, "r"), "{text}");
+        }
+        for text in [
+            "|r| r.offset > 5 && r\n  .header(\"r2\") != other.ar",
+            "|r| parse_json(r.value).amount > 0",
+        ] {
+            assert!(!passes_on(text, "r"), "{text}");
+        }
     }
 
     #[test]

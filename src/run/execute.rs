@@ -5,7 +5,7 @@
 
 use super::document::add_totals;
 use super::{
-    Answer, Approval, Approver, GateSection, Item, Journal, JournalError, Outcome, Plan,
+    Answer, Approval, Approver, ExitClass, GateSection, Item, Journal, JournalError, Outcome, Plan,
     PlannedStep, Question, RunError, RunId, StepContext, StepError, Total, plan::PLAN_LIFETIME_MS,
 };
 use crate::base::{CancellationToken, NoProgress, ProgressHandle, time};
@@ -293,7 +293,8 @@ impl Running<'_> {
         }
         match failed {
             None => Ok(()),
-            Some(_) if self.execution.cancel.is_cancelled() => Err(RunEnd::Interrupted),
+            // A step that failed for a reason of its own must not hide it behind a cancel that came meanwhile.
+            Some(error) if error.exit == Some(ExitClass::Interrupted) => Err(RunEnd::Interrupted),
             Some(error) => Err(RunEnd::Failed {
                 ordinal: planned.ordinal,
                 error,

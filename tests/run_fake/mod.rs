@@ -51,6 +51,8 @@ pub struct FakeStep {
     pub observed: Value,
     /// Cancelled by the effect itself.
     pub cancels: Option<CancellationToken>,
+    /// Fails for its own reason after that.
+    pub fails_after_cancel: bool,
 }
 
 pub fn step(name: &'static str, events: &Events) -> FakeStep {
@@ -71,6 +73,7 @@ pub fn step(name: &'static str, events: &Events) -> FakeStep {
         bounded: Value::Null,
         observed: Value::Null,
         cancels: None,
+        fails_after_cancel: false,
     }
 }
 
@@ -138,6 +141,9 @@ impl Step for FakeStep {
         }
         if let Some(cancel) = &self.cancels {
             cancel.cancel();
+        }
+        if self.fails_after_cancel {
+            return Err(StepError::new("E0999", "the broker said no"));
         }
         if self.waits {
             context.cancel.cancelled().await;

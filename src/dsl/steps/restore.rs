@@ -214,6 +214,7 @@ impl Step for WriteStep {
                 counted(i128::from(records), "record")
             ));
         }
+        line.notes.extend(write.expires.iter().cloned());
         line.notes.extend(write.notes.iter().cloned());
         line.blocked = write.blocked.iter().map(|b| b.what.clone()).collect();
         let rows = write.partitions.iter();
@@ -268,6 +269,7 @@ impl Step for WriteStep {
             "source_topic_id": write.source_topic_id,
             "topic": write.topic,
             "target": target,
+            "deletes_records": write.expires.is_some(),
             "since": write.since,
             "before": write.before,
             "filter": write.filter_fingerprint,
@@ -286,7 +288,10 @@ impl Step for WriteStep {
                 ),
                 self.run.name(),
             )),
-            _ => None,
+            _ => {
+                let expires = self.write.expires.as_ref()?;
+                Some(Gate::new(expires.clone(), self.run.name()))
+            }
         }
     }
 

@@ -46,10 +46,15 @@ pub static TABLE: &[Entry] = &[
             if call.argument::<bool>(0)? {
                 return Ok(Dynamic::UNIT);
             }
-            Err(Failure::world("E0301", call.text(1)?).help("nothing was changed"))
+            // Latched: what a runbook requires holds for all of it, whatever it catches.
+            Err(Failure {
+                stops: true,
+                ..Failure::world("E0301", call.text(1)?).help("nothing was changed")
+            })
         },
     )
-    .doc("Ends the runbook with the text unless the condition holds. Evaluated with the plan, before any effect.")
+    .doc("Ends the runbook with the text unless the condition holds; no `catch` keeps it going. Evaluated with the plan, \
+         before any effect.")
     .example("require(snap.age < hours(1), \"the newest backup is too old\");"),
     Entry::function(
         "confirm",

@@ -279,32 +279,10 @@ impl OffsetPlan {
     }
 
     fn topics_of_restore(&self) -> Vec<offsets::SourceTopic> {
-        let snapshot = &self.restored.snapshot.0.snapshot;
+        // The archive may hold records that the source's log start has passed since: they are restored, and a group
+        // that was at one of them goes on there.
         let writes = self.restored.run.plan.writes.iter();
-        writes
-            .map(|write| offsets::SourceTopic {
-                topic: write.source_topic.clone(),
-                topic_id: write.source_topic_id,
-                target_topic: write.topic.clone(),
-                partitions: write
-                    .partitions
-                    .iter()
-                    .map(|partition| {
-                        let archived = snapshot
-                            .topic(&write.source_topic)
-                            .and_then(|topic| topic.partition(partition.source));
-                        offsets::SourcePartition {
-                            partition: partition.source,
-                            target_partition: partition.target,
-                            log_start: archived
-                                .map_or(partition.from, |archived| archived.log_start),
-                            to: archived.map_or(partition.to, |archived| archived.to),
-                            mapping: partition.mapping.clone(),
-                        }
-                    })
-                    .collect(),
-            })
-            .collect()
+        writes.map(offsets::SourceTopic::from).collect()
     }
 
     /// What `print` shows: every row, then a summary.

@@ -181,14 +181,7 @@ impl Fetcher {
             Ok((log_start, _)) if log_start > track.position => {
                 track.skip_to(log_start);
                 if track.is_complete() {
-                    // So that the task hears of the loss.
-                    let nothing = Chunk {
-                        log_start: None,
-                        records: Bytes::new(),
-                        aborted: Vec::new(),
-                    };
-                    let reached = track.position;
-                    track.add(nothing, reached);
+                    track.tell_of_loss();
                     self.end(index);
                 }
             }

@@ -44,10 +44,12 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
     }
 
     run.progress.doing("reading committed offsets");
-    let ids: BTreeMap<String, TopicId> = plan
-        .topics
-        .iter()
-        .map(|topic| (topic.name.clone(), topic.id))
+    // Of every topic: a group's offset on one that this run leaves out must not pass for one on an older incarnation.
+    let ids: BTreeMap<String, TopicId> = client
+        .topics(TopicsWanted::All)
+        .await?
+        .into_iter()
+        .map(|topic| (topic.name, topic.id))
         .collect();
     let groups = groups::read(client, &plan.groups, &ids).await?;
     run.progress.doing("reading the ends of partitions");

@@ -219,6 +219,7 @@ impl Fetcher {
             self.place.insert(index, leader);
             self.active.push_back(index);
             if self.tracks[index].is_complete() {
+                self.tracks[index].tell_of_loss();
                 self.end(index);
             }
         }

@@ -126,6 +126,18 @@ impl Track {
         }
     }
 
+    /// Nothing is left to fetch after [`Self::skip_to`]: an empty chunk, so that the task hears of what was lost.
+    pub fn tell_of_loss(&mut self) {
+        if self.log_start.is_some() {
+            let nothing = Chunk {
+                log_start: None,
+                records: Bytes::new(),
+                aborted: Vec::new(),
+            };
+            self.add(nothing, self.position);
+        }
+    }
+
     /// The log start has moved past where reading stands.
     pub fn skip_to(&mut self, log_start: Offset) {
         self.log_start = Some(log_start);

@@ -40,7 +40,7 @@ pub struct SourceTopic {
 pub struct SourcePartition {
     pub partition: PartitionId,
     pub target_partition: PartitionId,
-    /// The source's log start; records before it were gone at the source already.
+    /// Where the archive begins; records before it were gone at the source before they could be read.
     pub log_start: Offset,
     /// The end of what the archive holds (exclusive).
     pub to: Offset,
@@ -155,10 +155,11 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
                     .partitions
                     .iter()
                     .find(|partition| partition.partition == offset.partition);
-                if let Some(partition) = partition {
-                    found = true;
-                    rows.push(row(group, offset, topic, partition, at_target, options));
-                }
+                found = true;
+                rows.push(match partition {
+                    Some(partition) => row(group, offset, topic, partition, at_target, options),
+                    None => not_archived(group, offset, topic, at_target),
+                });
             }
             if !found {
                 skipped.add(group, offset, NOT_RESTORED);
@@ -251,6 +252,41 @@ fn row(
         Err(blocked) => row.block(blocked),
     }
     row
+}
+
+/// The topic is restored, but the archive has nothing of this partition: a run could not read it, or it is newer.
+fn not_archived(
+    group: &GroupEntry,
+    offset: &GroupOffset,
+    topic: &SourceTopic,
+    at_target: Option<&BTreeMap<TopicPartition, Committed>>,
+) -> Row {
+    let target = TopicPartition::new(topic.target_topic.clone(), offset.partition);
+    let now = at_target.and_then(|offsets| offsets.get(&target));
+    Row {
+        group: group.group.clone(),
+        topic: topic.topic.clone(),
+        partition: offset.partition,
+        target_topic: target.topic,
+        target_partition: target.partition,
+        committed: offset.offset,
+        from: now.map(|committed| committed.offset),
+        target: Err(Blocked::new(
+            Reason::NotYetArchived,
+            format!(
+                "{} p{}: committed {}, but the archive holds nothing of this partition",
+                topic.topic,
+                offset.partition,
+                grouped(offset.offset.0)
+            ),
+            "take a backup now (kbr run backup.rhai --execute)",
+        )),
+        why: Why::Blocked,
+        lag_before: None,
+        lag_after: None,
+        metadata: offset.metadata.clone(),
+        from_metadata: now.map(|committed| committed.metadata.clone()),
+    }
 }
 
 fn exact<'m>(

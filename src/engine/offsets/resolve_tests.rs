@@ -118,15 +118,7 @@ fn an_offset_before_the_log_start_blocks_and_clamps_only_when_told() {
 #[test]
 fn topics_outside_the_restore_are_skipped_and_never_block() {
     let mut source = source(10);
-    source.groups[0] = group(
-        "g",
-        &[
-            ("orders", 0, 10),
-            ("orders", 7, 4),
-            ("audit", 1, 5),
-            ("audit", 0, 5),
-        ],
-    );
+    source.groups[0] = group("g", &[("orders", 0, 10), ("audit", 1, 5), ("audit", 0, 5)]);
     let plan = planned(&source, &Options::default());
     assert_eq!(plan.rows.len(), 1);
     assert!(!plan.is_blocked());
@@ -143,15 +135,28 @@ fn topics_outside_the_restore_are_skipped_and_never_block() {
         .collect();
     assert_eq!(
         skipped,
-        [
-            (
-                "audit",
-                vec![PartitionId(0), PartitionId(1)],
-                "not part of this restore"
-            ),
-            ("orders", vec![PartitionId(7)], "not part of this restore"),
-        ]
+        [(
+            "audit",
+            vec![PartitionId(0), PartitionId(1)],
+            "not part of this restore"
+        )]
     );
+}
+
+#[test]
+fn a_partition_that_the_archive_lacks_blocks_and_cannot_be_clamped() {
+    let mut source = source(10);
+    source.groups[0] = group("g", &[("orders", 0, 10), ("orders", 7, 4)]);
+    for options in [Options::default(), clamp()] {
+        let plan = planned(&source, &options);
+        assert_eq!(plan.rows[0].target, Ok(Offset(100)));
+        let blocked = plan.rows[1].target.clone().unwrap_err();
+        assert_eq!(blocked.reason, Reason::NotYetArchived);
+        assert_eq!(
+            blocked.what,
+            "orders p7: committed 4, but the archive holds nothing of this partition"
+        );
+    }
 }
 
 #[test]

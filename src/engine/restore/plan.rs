@@ -97,6 +97,8 @@ pub struct WriteTopic {
     pub remap: Option<Arc<dyn TopicRemap>>,
     /// The largest batch the target takes, in bytes.
     pub max_message_bytes: usize,
+    /// What the retention of an existing topic would remove soon after: then writing is a decision of its own.
+    pub expires: Option<String>,
     pub blocked: Vec<Blocked>,
     pub notes: Vec<String>,
 }
@@ -151,6 +153,18 @@ impl WriteTopic {
             .fold(Predicted::Exactly(0), |sum, partition| {
                 sum.plus(partition.records)
             })
+    }
+
+    /// The earliest timestamp among the restored records, as far as planning looked.
+    pub fn oldest(&self) -> Option<TimestampMs> {
+        let partitions = self.partitions.iter();
+        partitions.filter_map(|at| at.first_timestamp).min()
+    }
+
+    /// Archived bytes of the largest partition.
+    pub fn largest(&self) -> u64 {
+        let partitions = self.partitions.iter();
+        partitions.map(|at| at.bytes).max().unwrap_or(0)
     }
 
     /// Archived bytes over all partitions.

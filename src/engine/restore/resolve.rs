@@ -33,6 +33,12 @@ pub async fn plan(
         blocked: Vec::new(),
         notes: Vec::new(),
     };
+    if snapshot.is_partial() {
+        plan.notes.push(format!(
+            "generation {} is partial: its run could not read every partition to its end",
+            snapshot.number()
+        ));
+    }
     let selected = select(snapshot, options, &mut plan);
     let named = name_targets(&selected, options, &mut plan)?;
     let target = Target::read(client, &named).await?;
@@ -52,6 +58,7 @@ pub async fn plan(
             filter: options.filter.clone(),
             remap: options.remap.clone(),
             max_message_bytes: 0,
+            expires: None,
             blocked: Vec::new(),
             notes: Vec::new(),
         };
@@ -83,6 +90,16 @@ pub async fn plan(
             .map(|partition| partition.largest_batch as usize)
             .max()
             .unwrap_or(0);
+        if existing.is_some() {
+            let none = BTreeMap::new();
+            write.expires = topic::would_delete(
+                target.settings.get(&name).unwrap_or(&none),
+                write.oldest(),
+                write.largest(),
+                target.default_retention_ms,
+                now,
+            );
+        }
         if existing.is_none() {
             let mut create = topic::wanted(source, &name, target.brokers, largest);
             if let Some(blocked) = topic::validate(client, &mut create).await? {
@@ -93,14 +110,10 @@ pub async fn plan(
                 .get("max.message.bytes")
                 .and_then(|value| value.parse().ok())
                 .unwrap_or_else(|| topic::room_for(largest, &BTreeMap::new()));
-            let oldest = write
-                .partitions
-                .iter()
-                .filter_map(|p| p.first_timestamp)
-                .min();
             plan.finishes.push(topic::finish(
                 &create,
-                oldest,
+                write.oldest(),
+                write.largest(),
                 target.default_retention_ms,
                 now,
             ));

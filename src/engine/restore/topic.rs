@@ -3,6 +3,7 @@
 use super::plan::{Blocked, CreateTopic, FinishTopic};
 use crate::archive::SnapshotTopic;
 use crate::base::TimestampMs;
+use crate::base::size::format_bytes;
 use crate::base::time::{format_duration_ms, format_instant};
 use crate::engine::error::Result;
 use crate::kafka::{Client, ErrorCode, NewTopic, TopicsWanted};
@@ -161,6 +162,7 @@ impl CreateTopic {
 pub fn finish(
     create: &CreateTopic,
     oldest: Option<TimestampMs>,
+    largest: u64,
     default_retention_ms: Option<i64>,
     now: TimestampMs,
 ) -> FinishTopic {
@@ -179,13 +181,15 @@ pub fn finish(
         topic: create.topic.clone(),
         set,
         delete,
-        would_delete: would_delete(&create.configs, oldest, default_retention_ms, now),
+        would_delete: would_delete(&create.configs, oldest, largest, default_retention_ms, now),
     }
 }
 
-fn would_delete(
+/// What a topic's retention would remove of records this old, and of a partition with so many bytes.
+pub fn would_delete(
     configs: &BTreeMap<String, String>,
     oldest: Option<TimestampMs>,
+    largest: u64,
     default_retention_ms: Option<i64>,
     now: TimestampMs,
 ) -> Option<String> {
@@ -195,6 +199,16 @@ fn would_delete(
     if !policy.contains("delete") {
         return None;
     }
+    let by_time = by_time(configs, oldest, default_retention_ms, now);
+    by_time.or_else(|| by_size(configs, largest))
+}
+
+fn by_time(
+    configs: &BTreeMap<String, String>,
+    oldest: Option<TimestampMs>,
+    default_retention_ms: Option<i64>,
+    now: TimestampMs,
+) -> Option<String> {
     let retention: i64 = match configs.get("retention.ms") {
         Some(value) => value.parse().ok()?,
         None => default_retention_ms.unwrap_or(DEFAULT_RETENTION_MS),
@@ -209,6 +223,18 @@ fn would_delete(
         format_instant(TimestampMs(now.0 - retention)),
         format_instant(oldest)
     ))
+}
+
+/// An archive that was filled over a long time holds more of a partition than its source keeps.
+fn by_size(configs: &BTreeMap<String, String>, largest: u64) -> Option<String> {
+    let retention: u64 = configs.get("retention.bytes")?.parse().ok()?;
+    (largest > retention).then(|| {
+        format!(
+            "its retention of {} per partition then removes the oldest records; the largest partition has {}",
+            format_bytes(retention),
+            format_bytes(largest)
+        )
+    })
 }
 
 /// The target's own default for `retention.ms`, read off any of its topics; `None` if it has none to ask.
@@ -291,7 +317,7 @@ mod tests {
             ("segment.ms", "60000"),
             ("cleanup.policy", "delete"),
         ]);
-        let finish = finish(&create, None, None, NOW);
+        let finish = finish(&create, None, 0, None, NOW);
         assert_eq!(
             finish.set,
             BTreeMap::from([("retention.ms".to_string(), "3600000".to_string())])
@@ -312,7 +338,7 @@ mod tests {
     #[test]
     fn old_records_under_a_short_retention_are_announced() {
         let month_old = Some(TimestampMs(NOW.0 - 30 * 86_400_000));
-        let text = finish(&create(&[]), month_old, None, NOW)
+        let text = finish(&create(&[]), month_old, 0, None, NOW)
             .would_delete
             .unwrap();
         assert!(
@@ -320,13 +346,14 @@ mod tests {
             "{text}"
         );
         assert_eq!(
-            finish(&create(&[("retention.ms", "-1")]), month_old, None, NOW).would_delete,
+            finish(&create(&[("retention.ms", "-1")]), month_old, 0, None, NOW).would_delete,
             None
         );
         assert_eq!(
             finish(
                 &create(&[("cleanup.policy", "compact")]),
                 month_old,
+                0,
                 None,
                 NOW
             )
@@ -334,7 +361,21 @@ mod tests {
             None
         );
         assert_eq!(
-            finish(&create(&[]), Some(NOW), None, NOW).would_delete,
+            finish(&create(&[]), Some(NOW), 0, None, NOW).would_delete,
+            None
+        );
+    }
+
+    #[test]
+    fn more_bytes_than_the_source_kept_are_announced() {
+        let small = create(&[("retention.bytes", "1000000")]);
+        let announced = |bytes| finish(&small, Some(NOW), bytes, None, NOW).would_delete;
+        assert_eq!(announced(1_000_000), None);
+        let text = announced(1_000_001).unwrap();
+        assert!(text.contains("per partition"), "{text}");
+        let unbounded = create(&[("retention.bytes", "-1")]);
+        assert_eq!(
+            finish(&unbounded, Some(NOW), u64::MAX, None, NOW).would_delete,
             None
         );
     }

@@ -100,6 +100,10 @@ impl Writer {
             records: shaped.records,
             pending: None,
         };
+        if self.in_flight.is_empty() {
+            // Nothing was waited for until now; the archive may have taken its time.
+            self.last_progress = Instant::now();
+        }
         self.next += i64::from(shaped.records);
         self.sequence = after(self.sequence, shaped.records);
         match self.start(&batch.bytes).await {
@@ -252,7 +256,13 @@ impl Writer {
             }
             self.pause().await;
             match self.stable_end().await {
-                Ok(end) => return self.accept_up_to(end).await,
+                // Looking at the tail may meet the same trouble: the leader moves on.
+                Ok(end) => match self.accept_up_to(end).await {
+                    Err(Error::Kafka(error)) if error.class() != Class::Fatal => {
+                        last = error.to_string();
+                    }
+                    done => return done,
+                },
                 Err(error) if error.class() == Class::Fatal => return Err(error.into()),
                 Err(error) => last = error.to_string(),
             }
