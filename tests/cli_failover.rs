@@ -255,3 +255,39 @@ async fn a_world_that_moved_after_the_plan_is_drift() {
     assert!(ran.stderr.contains("nothing was changed"), "{}", ran.stderr);
     assert_eq!(scene.dr.end_offset("orders_dr", 0).unwrap().0, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_restores_into_one_topic_are_blocked_before_the_first_writes() {
+    let scene = Scene::backed_up().await;
+    let twice = r#"let snap = store("file:archive").latest();
+let dr = cluster("dr");
+restore(snap).topics("orders").to(dr);
+restore(snap).topics("orders").before("2030-01-01T00:00:00Z").to(dr);
+"#;
+    scene.folder.write("twice.rhai", twice);
+    let ran = scene.kbr(&["run", "twice.rhai", "--execute"]);
+    assert_ne!(ran.code, 0, "{}", ran.text());
+    let text = ran.text();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(
+        words
+            .join(" ")
+            .contains("an earlier step of this runbook writes into orders already"),
+        "{text}"
+    );
+    scene.assert_dr_untouched();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_goes_on_at_an_archived_record_that_its_source_has_deleted_since() {
+    let scene = Scene::backed_up().await;
+    scene.prod.delete_records("orders", 0, 4).unwrap();
+    scene.prod.append("orders", 0, &batch("order-5")).unwrap();
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    let digest = scene.kbr(&["run", "failover.rhai"]).expect(0).digest();
+    scene
+        .kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest])
+        .expect(0);
+    // Committed 3, log start 4 at the source by now; the archive has record 3.
+    scene.assert_moved();
+}

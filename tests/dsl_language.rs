@@ -140,6 +140,13 @@ async fn quantities_know_what_they_count() {
 }
 
 #[tokio::test]
+async fn a_variable_that_a_verb_was_given_keeps_its_value() {
+    gives("let n = 2; hours(n); n", "2").await;
+    gives("let text = \"[1]\"; parse_json(text); text", "[1]").await;
+    gives("let ok = true; require(ok, \"no\"); ok", "true").await;
+}
+
+#[tokio::test]
 async fn a_script_that_does_not_end_is_ended() {
     for (script, wanted) in [
         (

@@ -287,7 +287,8 @@ fn invoke(
     };
     let arguments: Vec<Dynamic> = arguments
         .iter_mut()
-        .map(|argument| std::mem::take(*argument).flatten())
+        // Copied: the first argument of a function is the script's own variable, which lives on.
+        .map(|argument| argument.flatten_clone())
         .collect();
     let host = around.as_ref().map(|(host, _)| host);
     if let Some((latched, at)) = host.and_then(|host| host.latched()) {

@@ -9,7 +9,7 @@ use super::world::World;
 use crate::base::{CancellationToken, TimestampMs};
 use crate::run::{ArchiveFact, ClusterFact, ExitClass, Plan, RunbookId, Step, Stopped};
 use rhai::Position;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ struct State {
     plan: Plan,
     latch: Option<(Failure, Position)>,
     now_read: bool,
+    /// Topics that a step of the plan writes into, by cluster id.
+    written: BTreeSet<(String, String)>,
     /// Time spent waiting for clusters and stores, which is not the script's own.
     waited: Duration,
 }
@@ -77,6 +79,7 @@ impl Host {
                 printed: Vec::new(),
                 latch: None,
                 now_read: false,
+                written: BTreeSet::new(),
                 waited: Duration::ZERO,
             }),
         })
@@ -153,6 +156,12 @@ impl Host {
     pub fn add_step(&self, step: Arc<dyn Step>, position: Position) -> u32 {
         let span = self.source.span(position);
         self.state().plan.add_step(step, span)
+    }
+
+    /// Whether this is the first step of the plan that writes into the topic.
+    pub fn writes_first(&self, cluster_id: &str, topic: &str) -> bool {
+        let topic = (cluster_id.to_string(), topic.to_string());
+        self.state().written.insert(topic)
     }
 
     pub fn add_confirm(&self, text: String, position: Position) {

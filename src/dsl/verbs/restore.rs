@@ -325,11 +325,26 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
     let snapshot = &builder.snapshot.0.snapshot;
     let client = &cluster.0.client;
     let planning = restore::plan(snapshot, client, &options, host.now, &host.cancel);
-    let plan = call.wait(planning)?.map_err(|error| {
+    let mut plan = call.wait(planning)?.map_err(|error| {
         reading::of_engine(format!("planning the restore to {}", cluster.0.name), error)
     })?;
     for note in &plan.notes {
         host.print(note);
+    }
+    for write in &mut plan.writes {
+        // It was planned against the topic as it is, and would find it as the earlier step leaves it.
+        if !host.writes_first(&plan.target_cluster_id, &write.topic) {
+            write.blocked.push(restore::Blocked {
+                what: format!(
+                    "an earlier step of this runbook writes into {} already",
+                    write.topic
+                ),
+                hint: Some(
+                    "restore it in a runbook of its own, or under another name with .remap(…)"
+                        .to_string(),
+                ),
+            });
+        }
     }
     let run = Arc::new(RestoreRun {
         plan,
