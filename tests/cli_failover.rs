@@ -291,3 +291,21 @@ async fn a_group_goes_on_at_an_archived_record_that_its_source_has_deleted_since
     // Committed 3, log start 4 at the source by now; the archive has record 3.
     scene.assert_moved();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_moved_twice_is_blocked_before_anything_is_done() {
+    let scene = Scene::backed_up().await;
+    let twice = format!("{}moved.reset();\n", cli_scene::FAILOVER);
+    scene.folder.write("twice.rhai", &twice);
+    let ran = scene.kbr(&["run", "twice.rhai", "--execute"]);
+    assert_ne!(ran.code, 0, "{}", ran.text());
+    let text = ran.text();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(
+        words
+            .join(" ")
+            .contains("an earlier step of this runbook moves group checkout-api already"),
+        "{text}"
+    );
+    scene.assert_dr_untouched();
+}

@@ -41,8 +41,8 @@ struct State {
     plan: Plan,
     latch: Option<(Failure, Position)>,
     now_read: bool,
-    /// Topics that a step of the plan writes into, by cluster id.
-    written: BTreeSet<(String, String)>,
+    /// What a step of the plan changes already, by cluster id: topics it writes into, offsets it moves.
+    changed: BTreeSet<(String, String)>,
     /// Time spent waiting for clusters and stores, which is not the script's own.
     waited: Duration,
 }
@@ -79,7 +79,7 @@ impl Host {
                 printed: Vec::new(),
                 latch: None,
                 now_read: false,
-                written: BTreeSet::new(),
+                changed: BTreeSet::new(),
                 waited: Duration::ZERO,
             }),
         })
@@ -158,10 +158,9 @@ impl Host {
         self.state().plan.add_step(step, span)
     }
 
-    /// Whether this is the first step of the plan that writes into the topic.
-    pub fn writes_first(&self, cluster_id: &str, topic: &str) -> bool {
-        let topic = (cluster_id.to_string(), topic.to_string());
-        self.state().written.insert(topic)
+    /// Whether no step of the plan changes this yet. Asked once by each that will.
+    pub fn changes_first(&self, cluster_id: &str, what: String) -> bool {
+        self.state().changed.insert((cluster_id.to_string(), what))
     }
 
     pub fn add_confirm(&self, text: String, position: Position) {

@@ -113,8 +113,22 @@ pub static TABLE: &[Entry] = &[
         let host = call.host()?;
         host.refuse_effects("reset")?;
         let plan: OffsetPlan = call.me()?;
+        let mut moved = (*plan.plan()?).clone();
+        let mut again: Vec<String> = Vec::new();
+        for row in &moved.rows {
+            let what = format!("group {} on {}", row.group, row.target_partition());
+            if !host.changes_first(&moved.target_cluster_id, what) && !again.contains(&row.group) {
+                again.push(row.group.clone());
+            }
+        }
+        // It was planned against the offsets as they are, and would find them as the earlier step leaves them.
+        moved.blocked.extend(again.into_iter().map(|group| offsets::Blocked {
+            reason: offsets::Reason::SameTarget,
+            what: format!("an earlier step of this runbook moves group {group} already"),
+            hint: Some("move each group once".to_string()),
+        }));
         let run = Arc::new(ResetRun {
-            plan: plan.plan()?,
+            plan: Arc::new(moved),
             cluster: plan.restored.cluster.clone(),
         });
         for step in steps::offsets(&run) {

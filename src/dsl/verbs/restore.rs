@@ -333,7 +333,7 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
     }
     for write in &mut plan.writes {
         // It was planned against the topic as it is, and would find it as the earlier step leaves it.
-        if !host.writes_first(&plan.target_cluster_id, &write.topic) {
+        if !host.changes_first(&plan.target_cluster_id, format!("topic {}", write.topic)) {
             write.blocked.push(restore::Blocked {
                 what: format!(
                     "an earlier step of this runbook writes into {} already",
