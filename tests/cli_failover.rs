@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PRODUCE: i16 = 0;
+const INVALID_RECORD: i16 = 87;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_shows_the_plan_and_the_command_and_changes_nothing() {
@@ -145,6 +146,107 @@ async fn at_a_terminal_another_word_leaves_the_groups_where_they_are() {
         "what came before the gate is done"
     );
     assert_eq!(scene.dr.groups(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_terminal_a_slip_of_the_finger_is_asked_again() {
+    let scene = Scene::backed_up().await;
+    let ran = scene
+        .at_terminal(&["run", "failover.rhai", "--execute"], "rd\ndr\n")
+        .expect(0);
+    assert!(
+        ran.stdout
+            .contains("That is not it. Type dr to go on, or nothing to stop:"),
+        "{}",
+        ran.stdout
+    );
+    scene.assert_moved();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_stops_the_run_does_not_advise_to_write_twice() {
+    let scene = Scene::backed_up().await;
+    let ran = scene
+        .at_terminal(&["run", "failover.rhai", "--execute"], "\n")
+        .expect(3);
+    assert!(
+        ran.stdout
+            .contains("run the same command without --execute and read its plan"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounds_that_no_record_can_lie_between_are_an_error() {
+    let scene = Scene::backed_up().await;
+    scene.folder.write(
+        "between.rhai",
+        "restore(store(\"file:archive\").latest()).since(\"-1h\").before(\"-2h\").to(cluster(\"dr\"));",
+    );
+    let ran = scene.kbr(&["run", "between.rhai"]).expect(2);
+    assert!(
+        ran.stderr.contains("error[E0214]: no record lies between"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_is_not_there_has_no_lag() {
+    let scene = Scene::new().await;
+    let lag = |group: &str| format!("cluster(\"prod\").lag(\"{group}\")");
+    let ran = scene.kbr(&["eval", &lag("checkout-api")]).expect(0);
+    assert_eq!(ran.stdout.trim(), "2");
+    let ran = scene.kbr(&["eval", &lag("checkout-apy")]).expect(1);
+    assert!(ran.stderr.contains("error[E0314]"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("did you mean \"checkout-api\"?"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_says_what_it_left() {
+    let scene = Scene::backed_up().await;
+    let digest = scene.kbr(&["run", "failover.rhai"]).expect(0).digest();
+    let mut answered = 0;
+    scene.dr.intercept(move |seen| match seen.api_key {
+        PRODUCE => {
+            answered += 1;
+            match answered {
+                1 => Action::Pass,
+                _ => Action::Error(INVALID_RECORD),
+            }
+        }
+        _ => Action::Pass,
+    });
+    let ran = scene
+        .kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest])
+        .expect(1);
+    assert!(
+        ran.stderr.contains("written   5 of 10 are in orders_dr"),
+        "{}",
+        ran.stderr
+    );
+    assert!(
+        ran.stderr.contains("again     delete orders_dr before"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beginning_that_several_runs_share_is_said_to_be_one() {
+    let scene = Scene::backed_up().await;
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    let ran = scene.kbr(&["show", "20"]).expect(2);
+    assert!(
+        ran.stderr.contains("2 runs begin with 20"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

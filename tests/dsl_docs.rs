@@ -93,3 +93,11 @@ fn docs_tell_one_name_its_members_or_all() {
         "no name restor in runbooks; did you mean restore?"
     );
 }
+
+#[test]
+fn the_list_of_names_fits_eighty_columns() {
+    let text = kbr::dsl::docs(None).unwrap();
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+}

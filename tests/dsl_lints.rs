@@ -46,6 +46,25 @@ fn syntax_errors_have_their_place() {
 }
 
 #[test]
+fn text_in_single_quotes_is_shown_in_double_quotes() {
+    finds(
+        "cluster('prod')",
+        &["E0001 1:9+6 'prod' is no text: text is written in double quotes | write \"prod\""],
+    );
+}
+
+#[test]
+fn an_option_of_another_name_does_not_hide_the_mistakes_after_it() {
+    finds_in_restore(
+        "restore(snap).topic(\"a\").befor(\"latest\").to(dr);",
+        &[
+            "E0207 2:15+5 no option `topic` for restore | did you mean `topics`? | kbr docs restore",
+            "E0207 2:26+5 no option `befor` for restore | did you mean `before`? | kbr docs restore",
+        ],
+    );
+}
+
+#[test]
 fn reserved_words_say_what_to_write_instead() {
     finds_in_restore(
         "restore(snap)\n    .until(\"2026-11-20\")\n    .to(dr);",

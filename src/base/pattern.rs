@@ -18,6 +18,13 @@ pub struct PatternError {
     pub reason: String,
 }
 
+/// What is wrong with a regular expression, without the drawing of it, which would break a line of a message.
+fn last_words(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_string()
+}
+
 impl Pattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let wrong = |reason: String| PatternError {
@@ -32,7 +39,7 @@ impl Pattern {
             let regex = regex::RegexBuilder::new(inner)
                 .size_limit(1 << 20)
                 .build()
-                .map_err(|error| wrong(error.to_string()))?;
+                .map_err(|error| wrong(last_words(&error)))?;
             return Ok(Self::Regex(text.to_string(), regex));
         }
         if text.contains(['*', '?', '[', '{']) {
@@ -99,6 +106,12 @@ impl Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_regex_is_told_on_one_line() {
+        let error = Pattern::parse("/(/").unwrap_err();
+        assert_eq!(error.to_string(), "not a pattern: \"/(/\": unclosed group");
+    }
 
     #[test]
     fn names_globs_and_regexes_select() {

@@ -16,6 +16,11 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// How often a gate's word may be typed.
+const ATTEMPTS: usize = 3;
+/// A bar's columns.
+const BAR: usize = 16;
+
 /// Draws an execution. Finished steps go to `out`, everything that moves to standard error.
 pub struct ExecutionView<'a> {
     plan: &'a PlanDocument,
@@ -169,7 +174,11 @@ fn fate(report: &RunReport) -> String {
         parts.push(format!("done and left as is: {}", ranges(&done)));
     }
     if !failed.is_empty() {
-        parts.push(format!("failed: {}", ranges(&failed)));
+        let word = match report.end {
+            RunEnd::Interrupted => "stopped on the way",
+            _ => "failed",
+        };
+        parts.push(format!("{word}: {}", ranges(&failed)));
     }
     if !not_run.is_empty() {
         parts.push(format!("did not run: {}", ranges(&not_run)));
@@ -217,7 +226,10 @@ impl Watcher for ExecutionView<'_> {
             document.view.target()
         );
         bar.set_style(spinning());
-        bar.set_prefix(harmless(&head));
+        bar.set_prefix(cut(
+            &harmless(&head),
+            self.error_style.width.saturating_sub(BAR + 24),
+        ));
         bar.enable_steady_tick(Duration::from_millis(120));
         *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
         Arc::new(Bar {
@@ -288,18 +300,31 @@ impl Approver for ExecutionView<'_> {
         // Without a terminal to write to there is nobody to answer either.
         let _ = error.write_all(harmless(&text).as_bytes());
         let _ = error.flush();
-        let line = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line).map(|_| line)
-        })
-        .await;
-        let typed = match line {
-            Ok(Ok(line)) => line.trim().to_string(),
-            _ => String::new(),
-        };
-        match typed == question.word {
-            true => Answer::Yes,
-            false => Answer::No(typed),
+        let mut attempt = 1;
+        loop {
+            let line = tokio::task::spawn_blocking(|| {
+                let mut line = String::new();
+                std::io::stdin().read_line(&mut line).map(|_| line)
+            })
+            .await;
+            let typed = match line {
+                Ok(Ok(line)) => line.trim().to_string(),
+                _ => String::new(),
+            };
+            if typed == question.word {
+                return Answer::Yes;
+            }
+            // A slip of the finger must not throw away the hours of work before the gate; an empty line stops.
+            if typed.is_empty() || attempt == ATTEMPTS {
+                return Answer::No(typed);
+            }
+            attempt += 1;
+            let again = format!(
+                "        That is not it. Type {} to go on, or nothing to stop: ",
+                question.word
+            );
+            let _ = error.write_all(harmless(&again).as_bytes());
+            let _ = error.flush();
         }
     }
 }
@@ -338,7 +363,16 @@ impl Bar {
             }
             _ => String::new(),
         };
-        format!("{records}{rate}{}", seen.doing)
+        let left = match self.bar.length() {
+            Some(length) if elapsed > 1.0 && self.bar.position() < length => {
+                match self.bar.eta().as_secs().max(1) {
+                    seconds @ ..60 => format!("{seconds} s left   "),
+                    seconds => format!("{} left   ", format_duration_ms(seconds as i64 * 1000)),
+                }
+            }
+            _ => String::new(),
+        };
+        format!("{records}{rate}{left}{}", seen.doing)
     }
 
     fn update(&self, change: impl FnOnce(&mut Seen)) {
@@ -360,11 +394,11 @@ impl Progress for Bar {
     }
 
     fn advance(&self, records: u64, bytes: u64) {
+        self.bar.inc(if bytes > 0 { bytes } else { records });
         self.update(|seen| {
             seen.records += records;
             seen.bytes += bytes;
         });
-        self.bar.inc(if bytes > 0 { bytes } else { records });
     }
 
     fn doing(&self, what: &str) {
@@ -378,9 +412,27 @@ fn spinning() -> ProgressStyle {
 }
 
 fn measured() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix}  {bar:28} {percent:>3} %   {msg}   {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("█▉▊▋▌▍▎▏░")
+    // `wide_msg` is cut at the terminal's edge: a bar that wraps would leave its pieces behind.
+    ProgressStyle::with_template(&format!(
+        "{{prefix}}  {{bar:{BAR}}} {{percent:>3}} %   {{wide_msg}}"
+    ))
+    .unwrap_or_else(|_| ProgressStyle::default_bar())
+    .progress_chars("█▉▊▋▌▍▎▏░")
+}
+
+/// At most so many columns, the last of them an ellipsis where something is missing.
+fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_string();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if width(&out) + width(c.encode_utf8(&mut [0; 4])) + 1 > columns {
+            break;
+        }
+        out.push(c);
+    }
+    out + "…"
 }
 
 /// `818k`, `1.2M`.
@@ -400,6 +452,12 @@ mod tests {
     fn ordinals_are_told_as_ranges() {
         assert_eq!(ranges(&[1, 2, 3, 5, 7, 8]), "1–3, 5, 7, 8");
         assert_eq!(ranges(&[]), "");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_says_so() {
+        assert_eq!(cut("orders", 6), "orders");
+        assert_eq!(cut("payments-eu", 6), "payme…");
     }
 
     #[test]

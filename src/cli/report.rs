@@ -192,6 +192,13 @@ impl From<&JournalError> for Report {
             JournalError::NoPlace => report
                 .why("neither KBR_STATE_DIR nor XDG_STATE_HOME nor HOME is set")
                 .now("set KBR_STATE_DIR to a folder that lasts"),
+            JournalError::SeveralRuns { path, .. } => Self {
+                code: "E0602".into(),
+                exit: ExitClass::Usage,
+                ..report
+            }
+            .fact("journal", path)
+            .now("say more of the id; kbr history lists the runs"),
             JournalError::NoSuchRun { path, nearest, .. } => {
                 let report = Self {
                     code: "E0602".into(),

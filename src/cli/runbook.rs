@@ -10,7 +10,7 @@ use crate::base::{CancellationToken, TimestampMs, time};
 use crate::dsl::{self, EvaluateOptions, Evaluated, Source, World};
 use crate::run::{
     Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunError,
-    RunReport, Witness, execute, journal_path,
+    RunReport, StepResult, StepState, Witness, execute, journal_path,
 };
 use serde_json::{Value, json};
 use std::io::IsTerminal;
@@ -160,8 +160,8 @@ impl Job {
 }
 
 /// The failure that ended a run, as a report.
-fn failure(report: &RunReport) -> Option<Report> {
-    match &report.end {
+fn failure(run: &RunReport) -> Option<Report> {
+    match &run.end {
         RunEnd::Failed { error, .. } => Some(Report::from(error)),
         RunEnd::Refused {
             typed,
@@ -182,11 +182,18 @@ fn failure(report: &RunReport) -> Option<Report> {
             if !ordinals.is_empty() {
                 report = report.fact("guards", format!("step {}", ordinals.join(", ")));
             }
-            Some(report.now(
-                "run the same command again: what is done already shows as drift or no change",
-            ))
+            let done = |step: &StepResult| matches!(step.state, StepState::Done(_));
+            Some(report.now(match run.steps.iter().any(done) {
+                false => "run the same command again",
+                true => "run the same command without --execute and read its plan: what is done stays, and records written a second time come on top of the first",
+            }))
         }
-        RunEnd::Done | RunEnd::Incomplete | RunEnd::Interrupted => None,
+        // An interrupted step tells how far it came.
+        RunEnd::Interrupted => run.steps.iter().find_map(|step| match &step.state {
+            StepState::Failed(error) if !error.facts.is_empty() => Some(Report::from(error)),
+            _ => None,
+        }),
+        RunEnd::Done | RunEnd::Incomplete => None,
     }
 }
 
@@ -339,6 +346,9 @@ pub fn read_source(file: &Path) -> Result<Source, Box<Report>> {
         let report = Report::usage("E0102", format!("cannot read {}", file.display()))
             .why(error.to_string());
         Box::new(match file.extension() {
+            _ if file.is_dir() => {
+                report.now(format!("name its files: {}", file.join("*.rhai").display()))
+            }
             Some(_) => report,
             None => report.now(format!("did you mean {}.rhai?", file.display())),
         })

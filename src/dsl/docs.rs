@@ -123,7 +123,7 @@ fn overview() -> String {
         for entry in table::entries().filter(|entry| entry.form == wanted) {
             let doc = sentence(entry);
             let first = doc.split_inclusive(". ").next().unwrap_or(&doc).trim();
-            let _ = writeln!(text, "  {:<12}  {first}", entry.name);
+            row(&mut text, entry.name, first);
         }
         text.push('\n');
     }
@@ -131,11 +131,19 @@ fn overview() -> String {
     for kind in Kind::OWN {
         let names: Vec<&str> = table::members(kind).map(|entry| entry.name).collect();
         if !names.is_empty() {
-            let _ = writeln!(text, "  {:<12}  {}", kind.word(), names.join(", "));
+            row(&mut text, kind.word(), &names.join(", "));
         }
     }
     text.push_str("\nkbr docs NAME tells more: kbr docs restore, kbr docs restore.before\n");
     text
+}
+
+/// A name and what is said of it, within 80 columns.
+fn row(text: &mut String, name: &str, about: &str) {
+    for (index, line) in wrapped(about, 64).into_iter().enumerate() {
+        let name = if index == 0 { name } else { "" };
+        let _ = writeln!(text, "  {name:<12}  {line}");
+    }
 }
 
 /// The generated part of docs/runbooks.md.

@@ -84,6 +84,11 @@ pub fn of_parse(source: &Source, error: &ParseError) -> Finding {
         ParseErrorType::UnknownOperator(operator) => {
             finding("E0001", format!("there is no operator `{operator}`"))
         }
+        ParseErrorType::BadInput(LexError::MalformedChar(text)) => finding(
+            "E0001",
+            format!("'{text}' is no text: text is written in double quotes"),
+        )
+        .helped(format!("write {text:?}")),
         ParseErrorType::BadInput(error) => finding("E0001", plain(&error.to_string())),
         ParseErrorType::ExprTooDeep => {
             finding("E0221", "an expression is nested too deeply".to_string())

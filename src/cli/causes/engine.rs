@@ -26,10 +26,9 @@ pub fn of_engine(error: &Error) -> Described {
             )
             .fact("now", "stop the other producer; restore into new topics"),
         Error::Duplicate { .. } => Described::new("E0421", message).fact("now", compare),
-        Error::Stalled { .. } => Described::new("E0422", message).fact(
-            "now",
-            "look at the partition's leader; then run the same command again",
-        ),
+        Error::Stalled { .. } => {
+            Described::new("E0422", message).fact("now", "look at the partition's leader")
+        }
         Error::Drift(_) => Described::new("E0401", message)
             .exit(ExitClass::Drift)
             .fact(

@@ -255,6 +255,8 @@ fn of_journal(error: &JournalError) -> Described {
         JournalError::Unwritable { why, .. } | JournalError::Unreadable { why, .. } => {
             described.fact("why", why.clone())
         }
-        JournalError::NoPlace | JournalError::NoSuchRun { .. } => described,
+        JournalError::NoPlace
+        | JournalError::NoSuchRun { .. }
+        | JournalError::SeveralRuns { .. } => described,
     }
 }

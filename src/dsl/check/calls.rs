@@ -89,6 +89,10 @@ impl Walk<'_> {
             if !known || table::member(receiver, name).is_some() {
                 let failure = messages::unknown_call(name, Some(receiver));
                 self.report(failure.into_finding(None), position);
+                // An option of another name: the rest of the chain is still the builder's.
+                if table::is_builder(receiver) {
+                    return receiver;
+                }
             }
             return Kind::Any;
         }

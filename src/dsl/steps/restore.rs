@@ -137,6 +137,9 @@ impl Step for CreateStep {
     }
 }
 
+/// How long a cluster that just failed is asked what it holds.
+const ASKING: std::time::Duration = std::time::Duration::from_secs(5);
+
 struct WriteStep {
     run: Arc<RestoreRun>,
     write: WriteTopic,
@@ -152,6 +155,41 @@ impl WriteStep {
                 time + partition.dropped_by_time,
             )
         })
+    }
+
+    /// The error of a write that ended early, with what it left in the target.
+    async fn left_behind(&self, error: StepError) -> StepError {
+        let topic = &self.write.topic;
+        let asked = restore::written_so_far(&self.write, &self.run.cluster.0.client);
+        let (left, some) = match tokio::time::timeout(ASKING, asked).await {
+            Ok(Ok(0)) => ("none".to_string(), false),
+            Ok(Ok(records)) => (
+                format!(
+                    "{} of {} are in {topic}",
+                    grouped(records),
+                    predicted(self.write.records())
+                ),
+                true,
+            ),
+            _ => (
+                format!("unknown: {} does not answer", self.run.name()),
+                true,
+            ),
+        };
+        let error = error.fact("written", left);
+        match (some, &self.write.target) {
+            (false, _) => error,
+            (true, TargetState::HasRecords { .. }) => error.fact(
+                "again",
+                format!(
+                    "running this again writes every record behind those that are in {topic} now"
+                ),
+            ),
+            (true, _) => error.fact(
+                "again",
+                format!("delete {topic} before running this again, or its records are there twice"),
+            ),
+        }
     }
 
     fn times(&self) -> Option<String> {
@@ -202,7 +240,10 @@ impl Step for WriteStep {
                 restore::Predicted::Exactly(1) => "record",
                 _ => "records",
             }),
-            Cell::number(format_bytes(write.bytes())),
+            Cell::number(match write.kept_bytes() {
+                whole if whole == write.bytes() => format_bytes(whole),
+                part => format!("≈ {}", format_bytes(part)),
+            }),
         ];
         cells.extend(self.times().map(Cell::text));
         let mut line = ViewLine::of(write.topic.clone(), cells);
@@ -236,7 +277,7 @@ impl Step for WriteStep {
         });
         StepView {
             lines: vec![line],
-            bytes: write.bytes(),
+            bytes: write.kept_bytes(),
             ..StepView::default()
         }
     }
@@ -306,15 +347,18 @@ impl Step for WriteStep {
     }
 
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
-        let report = restore::write_topic(
+        let written = restore::write_topic(
             &self.write,
             &self.run.snapshot.0.snapshot,
             &self.run.cluster.0.client,
             &context.progress,
             &context.cancel,
         )
-        .await
-        .map_err(step_error)?;
+        .await;
+        let report = match written {
+            Ok(report) => report,
+            Err(error) => return Err(self.left_behind(step_error(error)).await),
+        };
         let records: u64 = report
             .partitions
             .iter()
@@ -372,6 +416,12 @@ impl Step for VerifyStep {
     }
 
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
+        // One count over all topics: what each reads back is a part of it.
+        let writes = self.run.plan.writes.iter();
+        let (records, bytes) = writes.fold((0, 0), |(records, bytes), write| {
+            (records + write.records().bound(), bytes + write.bytes())
+        });
+        context.progress.total(records, bytes);
         let mut read_back = 0;
         let mut topics = Vec::new();
         let mut different = Vec::new();

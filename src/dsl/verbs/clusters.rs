@@ -118,16 +118,7 @@ pub static TABLE: &[Entry] = &[
     .example("cluster(\"dr\").groups()"),
     Entry::method(Kind::Cluster, "group", NAME, Kind::Group, |call| {
         let cluster: Cluster = call.me()?;
-        let name = call.text(0)?;
-        let found = cluster.groups(call, Some(&name))?;
-        match found.into_iter().find(|group| group.state != "Dead") {
-            Some(group) => Ok(Dynamic::from(group)),
-            None => {
-                let all = cluster.groups(call, None)?;
-                let names: Vec<&str> = all.iter().map(|group| group.name.as_str()).collect();
-                Err(reading::missing("group", &name, &cluster.0.name, &names))
-            }
-        }
+        Ok(Dynamic::from(cluster.group(call, &call.text(0)?)?))
     })
     .doc("One consumer group; an error if there is none of this name.")
     .example("dr.group(\"checkout-api\").state"),
@@ -137,11 +128,16 @@ pub static TABLE: &[Entry] = &[
         &[Parameter::one("group", &[Kind::Text])],
         Kind::Number,
         |call| {
-            let rows = call.me::<Cluster>()?.lag(call, &call.text(0)?)?;
+            let (cluster, group) = (call.me::<Cluster>()?, call.text(0)?);
+            let rows = cluster.lag(call, &group)?;
+            // A mistyped group has committed nothing: "no lag" would be a dangerous answer to that.
+            if rows.is_empty() {
+                cluster.group(call, &group)?;
+            }
             Ok(rows.iter().map(|row| row.lag).sum::<i64>().into())
         },
     )
-    .doc("How many offsets a group has still to read, over all partitions it has committed.")
+    .doc("How many offsets a group has still to read, over all partitions it has committed; an error if there is no such group.")
     .example("dr.lag(\"checkout-api\")"),
     Entry::column(Kind::Topic, "name", Kind::Text, |call| {
         Ok(call.me::<Topic>()?.name.into())
@@ -286,6 +282,19 @@ impl Cluster {
             .into_iter()
             .filter_map(|(partition, found)| Some((partition, found.ok()?.offset)))
             .collect())
+    }
+
+    /// One group; an error if there is none of this name.
+    fn group(&self, call: &Invocation, name: &str) -> Result<Group, Failure> {
+        let found = self.groups(call, Some(name))?;
+        match found.into_iter().find(|group| group.state != "Dead") {
+            Some(group) => Ok(group),
+            None => {
+                let all = self.groups(call, None)?;
+                let names: Vec<&str> = all.iter().map(|group| group.name.as_str()).collect();
+                Err(reading::missing("group", name, &self.0.name, &names))
+            }
+        }
     }
 
     fn groups(&self, call: &Invocation, only: Option<&str>) -> Result<Vec<Group>, Failure> {

@@ -5,6 +5,7 @@ use super::clusters::Cluster;
 use super::quantities::instant_of;
 use crate::base::size::parse_bytes;
 use crate::base::text::grouped;
+use crate::base::time::format_instant;
 use crate::base::{Pattern, Selection, TimestampMs};
 use crate::dsl::closure::Closure;
 use crate::dsl::failure::Failure;
@@ -304,6 +305,19 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
     host.refuse_effects("to")?;
     let builder: Restore = call.me()?;
     let cluster: Cluster = call.argument(0)?;
+    if let (Some(since), Some(before)) = (builder.since, builder.before)
+        && since >= before
+    {
+        return Err(Failure::script(
+            "E0214",
+            format!(
+                "no record lies between `since` ({}) and `before` ({})",
+                format_instant(since),
+                format_instant(before)
+            ),
+        )
+        .help("`since` is the earlier of the two; `before` is exclusive"));
+    }
     let options = restore::Options {
         topics: selection(&builder.topics, &builder.exclude)?,
         since: builder.since,

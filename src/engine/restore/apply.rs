@@ -147,6 +147,26 @@ pub async fn write_topic(
     })
 }
 
+/// How many records a write that ended early has left in the target. Asks the target, since an answer that was
+/// lost on the way may have been a success.
+pub async fn written_so_far(write: &WriteTopic, client: &Client) -> Result<u64> {
+    let partitions: Vec<TopicPartition> = write
+        .partitions
+        .iter()
+        .map(|partition| TopicPartition::new(write.topic.clone(), partition.target))
+        .collect();
+    let logs = log_ranges(client, &partitions).await?;
+    Ok(write
+        .partitions
+        .iter()
+        .map(|partition| {
+            let at = TopicPartition::new(write.topic.clone(), partition.target);
+            let end = logs.get(&at).map_or(partition.base.0, |log| log.end);
+            u64::try_from(end - partition.base.0).unwrap_or(0)
+        })
+        .sum())
+}
+
 /// Bounds and filter of one planned partition.
 pub(crate) fn selector(write: &WriteTopic, partition: &WritePartition) -> Selector {
     Selector {

@@ -18,7 +18,7 @@ mod writer;
 pub(crate) use apply::selector;
 pub use apply::{
     check_create_topic, check_finish_topic, check_write_topic, create_topic, finish_topic,
-    write_topic,
+    write_topic, written_so_far,
 };
 pub use options::{
     FilterError, FilterRecord, FilterSession, Options, RecordFilter, ScanBudget, TopicRemap,

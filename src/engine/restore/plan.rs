@@ -116,6 +116,8 @@ pub struct WritePartition {
     pub records: Predicted,
     /// Bytes of the archived batches that are read for it.
     pub bytes: u64,
+    /// The part of them that the restored records take, estimated from their number where something is cut.
+    pub kept_bytes: u64,
     pub dropped_by_filter: u64,
     pub dropped_by_time: u64,
     /// The earliest and latest timestamp among the restored records, as far as planning looked.
@@ -165,6 +167,14 @@ impl WriteTopic {
     pub fn largest(&self) -> u64 {
         let partitions = self.partitions.iter();
         partitions.map(|at| at.bytes).max().unwrap_or(0)
+    }
+
+    /// About how many bytes are written, over all partitions.
+    pub fn kept_bytes(&self) -> u64 {
+        self.partitions
+            .iter()
+            .map(|partition| partition.kept_bytes)
+            .sum()
     }
 
     /// Archived bytes over all partitions.

@@ -228,18 +228,21 @@ async fn predict(
         .filter(|block| !scan::index_tells(block, &cut, filtered))
         .map(|block| u64::from(block.entry.raw_len))
         .sum();
+    let archived: u64 = wanted.blocks.iter().map(|block| block.entry.records).sum();
+    let bytes: u64 = wanted
+        .blocks
+        .iter()
+        .map(|block| u64::from(block.entry.raw_len))
+        .sum();
     let mut write = WritePartition {
         source: id,
         target: id,
         from: Offset(cut.from),
         to: Offset(cut.to),
         base,
-        records: Predicted::AtMost(wanted.blocks.iter().map(|block| block.entry.records).sum()),
-        bytes: wanted
-            .blocks
-            .iter()
-            .map(|block| u64::from(block.entry.raw_len))
-            .sum(),
+        records: Predicted::AtMost(archived),
+        bytes,
+        kept_bytes: bytes,
         dropped_by_filter: 0,
         dropped_by_time: wanted.out_of_time,
         first_timestamp: wanted
@@ -260,6 +263,10 @@ async fn predict(
     *budget -= to_open;
     let prediction = scan::predict(snapshot, selector, &wanted, base, cancel).await?;
     write.records = Predicted::Exactly(prediction.tally.records);
+    if archived > 0 {
+        let kept = u128::from(bytes) * u128::from(prediction.tally.records) / u128::from(archived);
+        write.kept_bytes = u64::try_from(kept).unwrap_or(bytes);
+    }
     write.dropped_by_filter = prediction.tally.dropped_by_filter;
     write.dropped_by_time = prediction.tally.dropped_by_time;
     write.first_timestamp = prediction.tally.first_timestamp.map(TimestampMs);

@@ -133,7 +133,6 @@ pub async fn verify_topic(
     progress: &ProgressHandle,
     cancel: &CancellationToken,
 ) -> Result<Report> {
-    progress.total(write.records().bound(), write.bytes());
     // Made before the stream, so that the whole is one future that may move between threads.
     let work: Vec<_> = write
         .partitions

@@ -88,6 +88,13 @@ impl Journal {
         if found.is_empty() && !id.is_empty() {
             found = known.iter().filter(|run| run.starts_with(id)).collect();
         }
+        if found.len() > 1 {
+            return Err(JournalError::SeveralRuns {
+                path: self.path.display().to_string(),
+                run: id.to_string(),
+                count: found.len(),
+            });
+        }
         let [run] = found[..] else {
             return Err(JournalError::NoSuchRun {
                 path: self.path.display().to_string(),

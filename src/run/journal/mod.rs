@@ -60,6 +60,12 @@ pub enum JournalError {
     Unreadable { path: String, why: String },
     #[error("there is no place for the journal")]
     NoPlace,
+    #[error("{count} runs begin with {run}")]
+    SeveralRuns {
+        path: String,
+        run: String,
+        count: usize,
+    },
     #[error("no run {run} in the journal")]
     NoSuchRun {
         path: String,
