@@ -140,6 +140,8 @@ impl Step for CreateStep {
 /// How long a cluster that just failed is asked what it holds.
 const ASKING: std::time::Duration = std::time::Duration::from_secs(5);
 
+const SETTLING: std::time::Duration = std::time::Duration::from_millis(250);
+
 struct WriteStep {
     run: Arc<RestoreRun>,
     write: WriteTopic,
@@ -160,7 +162,19 @@ impl WriteStep {
     /// The error of a write that ended early, with what it left in the target.
     async fn left_behind(&self, error: StepError) -> StepError {
         let topic = &self.write.topic;
-        let asked = restore::written_so_far(&self.write, &self.run.cluster.0.client);
+        let asked = async {
+            let client = &self.run.cluster.0.client;
+            let mut before = restore::written_so_far(&self.write, client).await?;
+            loop {
+                // A request on its way may still land: two answers must agree.
+                tokio::time::sleep(SETTLING).await;
+                let records = restore::written_so_far(&self.write, client).await?;
+                if records == before {
+                    return Ok::<u64, crate::engine::Error>(records);
+                }
+                before = records;
+            }
+        };
         let (left, some) = match tokio::time::timeout(ASKING, asked).await {
             Ok(Ok(0)) => ("none".to_string(), false),
             Ok(Ok(records)) => (
