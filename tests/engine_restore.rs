@@ -179,6 +179,8 @@ async fn archive(configs: &[(&str, &str)]) -> (Snapshot, Vec<Vec<Rec>>) {
             name: "orders".into(),
             id,
             replication_factor: 3,
+            // One more than could be read.
+            partition_count: 3,
             configs: configs
                 .iter()
                 .map(|(k, v)| (k.to_string(), v.to_string()))
@@ -331,6 +333,10 @@ async fn every_record_is_restored_once_in_order_and_read_back_equal() {
     let write = &plan.writes[0];
     assert!(write.blocked.is_empty(), "{:?}", write.blocked);
     assert_eq!(write.target, TargetState::Absent);
+    assert_eq!(
+        plan.creates[0].partitions, 3,
+        "as many as the source has, whatever could be read of them"
+    );
     assert_eq!(
         write.records(),
         Predicted::Exactly((records[0].len() + records[1].len()) as u64)

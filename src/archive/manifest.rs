@@ -66,6 +66,9 @@ pub struct TopicEntry {
     #[serde(default)]
     pub internal: bool,
     pub replication_factor: i16,
+    /// How many partitions the source has, also those of which nothing could be read; 0 if it was not noted.
+    #[serde(default)]
+    pub partition_count: i32,
     /// The topic's own configs (overrides), as strings.
     pub configs: BTreeMap<String, String>,
     pub partitions: Vec<PartitionEntry>,

@@ -49,6 +49,8 @@ pub struct SnapshotTopic {
     /// The newest generation whose run saw it.
     pub seen: u64,
     pub replication_factor: i16,
+    /// At the source; at least as many as `partitions` holds.
+    pub partition_count: i32,
     pub configs: BTreeMap<String, String>,
     /// Sorted by id.
     pub partitions: Vec<SnapshotPartition>,
@@ -401,6 +403,11 @@ fn snapshot_topic(entry: TopicEntry, current: bool) -> SnapshotTopic {
         internal: entry.internal,
         seen: entry.seen,
         replication_factor: entry.replication_factor,
+        partition_count: entry
+            .partitions
+            .iter()
+            .map(|partition| partition.partition.0 + 1)
+            .fold(entry.partition_count, i32::max),
         configs: entry.configs,
         partitions: entry
             .partitions

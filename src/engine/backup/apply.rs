@@ -334,6 +334,7 @@ fn entries(plan: &Plan, done: &mut Entries) -> Vec<TopicEntry> {
             id: topic.id,
             internal: topic.internal,
             replication_factor: topic.replication_factor,
+            partition_count: topic.partition_count,
             configs: topic.configs.clone(),
             partitions,
             ..TopicEntry::default()

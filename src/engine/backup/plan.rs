@@ -77,6 +77,8 @@ pub struct PlanTopic {
     pub id: TopicId,
     pub internal: bool,
     pub replication_factor: i16,
+    /// As the source's metadata has it.
+    pub partition_count: i32,
     /// The topic's own configs (overrides).
     pub configs: BTreeMap<String, String>,
     #[serde(flatten)]

@@ -198,6 +198,7 @@ impl Survey<'_> {
             id: topic.id,
             internal: topic.internal,
             replication_factor: i16::try_from(replicas).unwrap_or(i16::MAX),
+            partition_count: i32::try_from(topic.partitions.len()).unwrap_or(i32::MAX),
             configs: entries
                 .iter()
                 .filter(|entry| entry.is_override())

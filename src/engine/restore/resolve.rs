@@ -376,12 +376,7 @@ impl Target {
             .get("max.message.bytes")
             .and_then(|value| value.parse().ok())
             .unwrap_or_else(|| topic::room_for(largest, &none));
-        let needed = source
-            .partitions
-            .iter()
-            .map(|p| p.partition.0 + 1)
-            .max()
-            .unwrap_or(0);
+        let needed = source.partition_count;
         let have = existing.partitions.len() as i32;
         if have < needed {
             write.blocked.push(Blocked {

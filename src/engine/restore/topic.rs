@@ -92,13 +92,7 @@ pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize
     CreateTopic {
         source_topic: source.name.clone(),
         topic: name.to_string(),
-        // A partition's number is an i32 in the protocol.
-        partitions: source
-            .partitions
-            .iter()
-            .map(|p| p.partition.0 + 1)
-            .max()
-            .unwrap_or(1),
+        partitions: source.partition_count.max(1),
         // At most the source's own, which is an i16.
         replication_factor: replication_factor as i16,
         configs,
