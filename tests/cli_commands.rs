@@ -325,3 +325,20 @@ fn completions_are_printed_for_a_shell() {
     assert!(said.out.contains("_kbr()"));
     assert_eq!(said.status, 0);
 }
+
+#[test]
+fn a_pipe_that_is_closed_early_is_no_failure() {
+    for words in [&["completions", "bash"][..], &["docs"], &["--help"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kbr"))
+            .args(words)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!error.contains("panicked"), "{words:?}: {error}");
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {error}");
+    }
+}

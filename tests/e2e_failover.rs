@@ -399,9 +399,10 @@ fn compare_with_kafka_consumer_groups(source: &RealKafka, target: &RealKafka, gr
 }
 
 fn records_from(cluster: &RealKafka, topic: &str, partition: &str, offset: i64) -> i64 {
+    let partition: i64 = partition.parse().unwrap();
     records(cluster, topic)
         .iter()
-        .filter(|record| record["partition"].to_string() == partition)
+        .filter(|record| record["partition"] == partition)
         .filter(|record| record["offset"].as_i64().unwrap() >= offset)
         .count() as i64
 }

@@ -41,7 +41,10 @@ fn dispatch(command: Command) -> ExitClass {
         Command::Show(arguments) => (arguments.output, show::show(arguments)),
         Command::Completions(arguments) => {
             let mut command = Arguments::command();
-            clap_complete::generate(arguments.shell, &mut command, "kbr", &mut std::io::stdout());
+            // Into memory first: the generator panics where a pipe is closed early.
+            let mut script = Vec::new();
+            clap_complete::generate(arguments.shell, &mut command, "kbr", &mut script);
+            print(&String::from_utf8_lossy(&script));
             (Output::Text, Ok(ExitClass::Done))
         }
         Command::Resume(_) => (Output::Text, Err(not_in_this_version("resume"))),
