@@ -7,7 +7,7 @@ use super::failure::Failure;
 use super::host::{Host, SCRIPT_TIME};
 use super::invocation::{Invocation, wrong_count};
 use super::kind::Kind;
-use super::table::{self, Entry, MOST_ARGUMENTS};
+use super::table::{self, Entry, Form, MOST_ARGUMENTS};
 use super::{operators, show, values};
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicBlobPackage, BasicFnPackage, BasicIteratorPackage,
@@ -303,7 +303,9 @@ fn invoke(
         ast: around.as_ref().and_then(|(_, ast)| ast.get()),
     };
     let outcome = invocation.check().and_then(|()| (entry.body)(&invocation));
-    outcome.map_err(|failure| {
+    outcome.map_err(|mut failure| {
+        // A plan that lacks a step because its planning failed must not pass for what the runbook means.
+        failure.stops |= entry.form == Form::Terminal;
         if let (true, Some(host)) = (failure.stops, host) {
             host.latch(failure.clone(), position);
         }
