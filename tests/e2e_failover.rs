@@ -76,17 +76,24 @@ fn the_hard_data_set_survives_a_failover_record_by_record() {
         .kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest])
         .expect(0);
 
-    for topic in TOPICS {
-        let from = format!("{prefix}{topic}");
-        let to = renamed(&from);
-        compare_by_java_client(&source, &from, &target, &to);
-        compare_by_kcat(&source, &from, &target, &to);
-        compare_configs(&source, &from, &target, &to);
+    let names = TOPICS.map(|topic| format!("{prefix}{topic}"));
+    let new_names = names.clone().map(|name| renamed(&name));
+    let (before, after) = (Dump::of(&source, &names), Dump::of(&target, &new_names));
+    let (configs_before, configs_after) = (overrides(&source), overrides(&target));
+    for (from, to) in names.iter().zip(&new_names) {
+        compare_records(before.topic(from), after.topic(to), to);
+        compare_by_kcat(&source, from, &target, to);
+        // The topic's own settings are those of the source again once everything is written.
+        assert_eq!(
+            configs_before.get(from),
+            configs_after.get(to),
+            "configs of {to}"
+        );
     }
     for group in GROUPS {
         let group = format!("{prefix}{group}");
         compare_next_records(&source, &target, &group);
-        compare_with_kafka_consumer_groups(&source, &target, &group);
+        compare_with_kafka_consumer_groups(&source, &target, &group, &after);
     }
 
     // The same plan a second time: the world is no longer the one it was made for.
@@ -124,16 +131,22 @@ fn the_shipped_examples_back_up_and_fail_over_a_shop() {
         .expect(0);
 
     // The filter left out the one poisoned record, everything else is there under the new name.
-    let before = records(&source, "orders");
-    let kept: Vec<Value> = before
+    let before = Dump::of(&source, &["orders", "payments-eu"]);
+    let after = Dump::of(&target, &["orders_dr", "payments-eu"]);
+    let orders = before.topic("orders");
+    let poison = Value::from("cG9pc29u");
+    let kept: Vec<Value> = orders
         .iter()
-        .filter(|record| record["key"] != "cG9pc29u")
+        .filter(|record| record["key"] != poison)
         .cloned()
         .collect();
-    assert_eq!(before.len(), kept.len() + 1);
-    let after = records(&target, "orders_dr");
-    assert_eq!(without_offsets(&after), without_offsets(&kept));
-    compare_by_java_client(&source, "payments-eu", &target, "payments-eu");
+    assert_eq!(orders.len(), kept.len() + 1);
+    compare_records(&kept, after.topic("orders_dr"), "orders_dr");
+    compare_records(
+        before.topic("payments-eu"),
+        after.topic("payments-eu"),
+        "payments-eu",
+    );
     for group in ["checkout-api", "checkout-audit"] {
         compare_next_records(&source, &target, group);
     }
@@ -226,13 +239,27 @@ fn lines_with(text: &str, prefix: &str) -> Vec<String> {
     found
 }
 
-/// Every record of a topic as a read_committed Java consumer sees it.
-fn records(cluster: &RealKafka, topic: &str) -> Vec<Value> {
-    let lines = cluster.helper("dump", &["--topic", topic]);
-    lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+/// Every record of some topics as a read_committed Java consumer sees it.
+struct Dump(BTreeMap<String, Vec<Value>>);
+
+impl Dump {
+    fn of(cluster: &RealKafka, topics: &[impl AsRef<str>]) -> Self {
+        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        let lines = cluster.helper("dump", &["--topic", &names.join(",")]);
+        let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for line in lines.lines() {
+            let mut record: Value = serde_json::from_str(line).unwrap();
+            let Some(Value::String(topic)) = record.as_object_mut().unwrap().remove("topic") else {
+                panic!("no topic in {line}");
+            };
+            found.entry(topic).or_default().push(record);
+        }
+        Self(found)
+    }
+
+    fn topic(&self, name: &str) -> &[Value] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Offsets differ wherever the source had gaps; the timestamp's type becomes CreateTime, its value stays.
@@ -246,22 +273,18 @@ fn without_offsets(records: &[Value]) -> Vec<Value> {
     records
 }
 
-fn compare_by_java_client(source: &RealKafka, from: &str, target: &RealKafka, to: &str) {
-    let (expected, found) = (records(source, from), records(target, to));
-    assert_eq!(expected.len(), found.len(), "{to}: number of records");
-    for (expected, found) in without_offsets(&expected)
-        .iter()
-        .zip(without_offsets(&found))
-    {
-        assert_eq!(*expected, found, "{to}");
+fn compare_records(expected: &[Value], found: &[Value], topic: &str) {
+    assert_eq!(expected.len(), found.len(), "{topic}: number of records");
+    for (expected, found) in without_offsets(expected).iter().zip(without_offsets(found)) {
+        assert_eq!(*expected, found, "{topic}");
     }
     // Dense from the first: nothing lies between the records of a restored partition.
     let mut next: BTreeMap<i64, i64> = BTreeMap::new();
-    for record in &found {
+    for record in found {
         let place = next
             .entry(record["partition"].as_i64().unwrap())
             .or_default();
-        assert_eq!(record["offset"].as_i64().unwrap(), *place, "{to}");
+        assert_eq!(record["offset"].as_i64().unwrap(), *place, "{topic}");
         *place += 1;
     }
 }
@@ -306,33 +329,25 @@ fn compare_by_kcat(source: &RealKafka, from: &str, target: &RealKafka, to: &str)
     }
 }
 
-/// The topic's own settings are those of the source again once everything is written.
-fn compare_configs(source: &RealKafka, from: &str, target: &RealKafka, to: &str) {
-    let overrides = |cluster: &RealKafka, topic: &str| -> Vec<String> {
-        let text = cluster.tool(
-            "kafka-configs",
-            &[
-                "--entity-type",
-                "topics",
-                "--entity-name",
-                topic,
-                "--describe",
-            ],
-        );
-        let mut found: Vec<String> = text
-            .lines()
-            .filter_map(|line| line.trim().split(" sensitive=").next())
-            .filter(|line| line.contains('=') && !line.starts_with("Dynamic"))
-            .map(str::to_string)
-            .collect();
-        found.sort();
-        found
-    };
-    assert_eq!(
-        overrides(source, from),
-        overrides(target, to),
-        "configs of {to}"
-    );
+/// What is set for each topic itself, as Kafka's own tool tells it.
+fn overrides(cluster: &RealKafka) -> BTreeMap<String, Vec<String>> {
+    let text = cluster.tool("kafka-configs", &["--entity-type", "topics", "--describe"]);
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut topic = String::new();
+    for line in text.lines() {
+        match line.strip_prefix("Dynamic configs for topic ") {
+            Some(rest) => topic = rest.split_whitespace().next().unwrap().to_string(),
+            None => {
+                let setting = line.trim().split(" sensitive=").next().unwrap();
+                found
+                    .entry(topic.clone())
+                    .or_default()
+                    .push(setting.to_string());
+            }
+        }
+    }
+    found.values_mut().for_each(|settings| settings.sort());
+    found
 }
 
 /// The record that each partition of a group reads next is the one it would have read at the source.
@@ -364,7 +379,12 @@ fn compare_next_records(source: &RealKafka, target: &RealKafka, group: &str) {
 }
 
 /// Kafka's own tool sees the group at the target with the same lag, since everything behind it was restored.
-fn compare_with_kafka_consumer_groups(source: &RealKafka, target: &RealKafka, group: &str) {
+fn compare_with_kafka_consumer_groups(
+    source: &RealKafka,
+    target: &RealKafka,
+    group: &str,
+    after: &Dump,
+) {
     let rows = |cluster: &RealKafka| -> BTreeMap<(String, String), (i64, i64)> {
         let text = cluster.tool(
             "kafka-consumer-groups",
@@ -387,22 +407,17 @@ fn compare_with_kafka_consumer_groups(source: &RealKafka, target: &RealKafka, gr
         found.keys().collect::<Vec<_>>(),
         "{group}"
     );
-    for (place, (committed, end)) in found {
-        let topic = renamed(&place.0);
-        let remaining = records_from(target, &topic, &place.1, committed);
+    for ((topic, partition), (committed, end)) in found {
+        let remaining = after
+            .topic(&renamed(&topic))
+            .iter()
+            .filter(|record| record["partition"].to_string() == partition)
+            .filter(|record| record["offset"].as_i64().unwrap() >= committed)
+            .count();
         assert_eq!(
             end - committed,
-            remaining,
+            remaining as i64,
             "{group} on {topic}: the lag is made of records only"
         );
     }
-}
-
-fn records_from(cluster: &RealKafka, topic: &str, partition: &str, offset: i64) -> i64 {
-    let partition: i64 = partition.parse().unwrap();
-    records(cluster, topic)
-        .iter()
-        .filter(|record| record["partition"] == partition)
-        .filter(|record| record["offset"].as_i64().unwrap() >= offset)
-        .count() as i64
 }

@@ -3,7 +3,7 @@
 //
 //   dataset --bootstrap ADDRESS --prefix PREFIX      writes the hard data set; prints what it wrote as JSON
 //   seed    --bootstrap ADDRESS FILE                 writes the data of a rehearsal's seed file (examples/seed.json)
-//   dump    --bootstrap ADDRESS --topic TOPIC        every record a read_committed consumer sees, as JSON lines
+//   dump    --bootstrap ADDRESS --topic TOPIC,…      every record a read_committed consumer sees, as JSON lines
 //   next    --bootstrap ADDRESS --group GROUP        the record each partition of a group would read next
 //   commit  --bootstrap ADDRESS --group GROUP TOPIC:PARTITION:OFFSET[:METADATA]…
 //   join    --bootstrap ADDRESS --group GROUP --topic TOPIC [--protocol classic|consumer]
@@ -152,15 +152,22 @@ public final class Helper {
         return found;
     }
 
-    private void dump(String topic) throws Exception {
+    private void dump(String names) throws Exception {
         try (var consumer = consumer(Map.of())) {
-            List<Integer> partitions = new ArrayList<>();
-            for (PartitionInfo info : consumer.partitionsFor(topic, PATIENCE)) partitions.add(info.partition());
-            for (int id : new TreeSet<>(partitions)) {
-                TopicPartition partition = new TopicPartition(topic, id);
-                consumer.assign(List.of(partition));
-                long start = consumer.beginningOffsets(List.of(partition), PATIENCE).get(partition);
-                for (var record : read(consumer, partition, start, false)) print(describe(record));
+            for (String topic : names.split(",")) {
+                List<Integer> partitions = new ArrayList<>();
+                for (PartitionInfo info : consumer.partitionsFor(topic, PATIENCE)) partitions.add(info.partition());
+                for (int id : new TreeSet<>(partitions)) {
+                    TopicPartition partition = new TopicPartition(topic, id);
+                    consumer.assign(List.of(partition));
+                    long start = consumer.beginningOffsets(List.of(partition), PATIENCE).get(partition);
+                    for (var record : read(consumer, partition, start, false)) {
+                        Map<String, Object> line = new LinkedHashMap<>();
+                        line.put("topic", topic);
+                        line.putAll(describe(record));
+                        print(line);
+                    }
+                }
             }
         }
     }
