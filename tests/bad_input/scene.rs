@@ -190,6 +190,8 @@ fn masked(text: &str, folder: &Path) -> String {
         (r"(plan +|--confirm )[0-9a-f]{12}\b", "${1}DIGEST"),
         (r"(\.rhai +)\([0-9a-f]{7}\)", "${1}(CONTENT)"),
         (r"\d{2}-\d{2} \d{2}:\d{2}:\d{2}\.\d{3}", "TIME"),
+        // How far the partitions beside a damaged one came is chance.
+        (r"(?m)^   written   .*$", "   written   SO MANY"),
         (r"\d{8}-\d{4}-[a-z]\d", "RUN"),
     ];
     for (pattern, word) in patterns {
