@@ -189,7 +189,7 @@ fn on_a_terminal_the_word_that_the_gate_names_approves_and_another_does_not() {
     );
     folder.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
 
-    let refused = folder.kbr_on_terminal(&["run", "failover.rhai", "--execute"], "no");
+    let refused = folder.kbr_on_terminal(&["run", "failover.rhai", "--execute"], &["no"]);
     assert_eq!(refused.code, 3, "{}", refused.stdout);
     assert_eq!(
         groups_of(&target, &group),
@@ -204,7 +204,8 @@ fn on_a_terminal_the_word_that_the_gate_names_approves_and_another_does_not() {
     );
 
     target.tool("kafka-topics", &["--delete", "--topic", &topic]);
-    let approved = folder.kbr_on_terminal(&["run", "failover.rhai", "--execute"], "dr");
+    let approved =
+        folder.kbr_on_terminal(&["run", "failover.rhai", "--execute"], &["nonsense", "dr"]);
     assert_eq!(approved.code, 0, "{}", approved.stdout);
     assert!(
         approved.stdout.contains("Type the cluster's name (dr)"),

@@ -117,13 +117,18 @@ impl Folder {
         command
     }
 
-    /// Runs kbr on a terminal and types `answer` when it asks for a word.
-    pub fn kbr_on_terminal(&self, arguments: &[&str], answer: &str) -> Ran {
+    /// Runs kbr on a terminal and types one of `answers` each time it asks for a word, in the end nothing.
+    pub fn kbr_on_terminal(&self, arguments: &[&str], answers: &[&str]) -> Ran {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/terminal.py");
         let kbr = self.command(&[]);
         let mut command = Command::new("python3");
         command
-            .args([script, "Type the", answer, env!("CARGO_BIN_EXE_kbr")])
+            .args([
+                script,
+                "Type ",
+                &answers.join(","),
+                env!("CARGO_BIN_EXE_kbr"),
+            ])
             .args(arguments)
             .current_dir(self.path());
         for (name, value) in kbr.get_envs() {

@@ -1,8 +1,9 @@
-"""Runs a command on a terminal of its own and answers one question, as a person would.
+"""Runs a command on a terminal of its own and answers its questions, as a person would.
 
-usage: terminal.py PROMPT ANSWER COMMAND...
+usage: terminal.py PROMPT ANSWERS COMMAND...
 
-Waits until the command has printed PROMPT, types ANSWER, prints everything it wrote, ends with its exit status.
+Each time the command prints PROMPT, types the next of ANSWERS (separated by commas; then empty lines). Prints
+everything the command wrote and ends with its exit status.
 """
 
 import os
@@ -12,17 +13,17 @@ import signal
 import sys
 import time
 
-prompt, answer, command = sys.argv[1].encode(), sys.argv[2].encode(), sys.argv[3:]
+prompt, answers, command = sys.argv[1].encode(), sys.argv[2].encode().split(b","), sys.argv[3:]
 deadline = time.monotonic() + 100
 child, terminal = pty.fork()
 if child == 0:
     os.execvp(command[0], command)
-seen, answered = b"", False
+seen, looked = b"", 0
 while True:
     ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
     if not ready:
         os.kill(child, signal.SIGKILL)
-        sys.stderr.write("no %s within 100 s\n" % ("end" if answered else "prompt"))
+        sys.stderr.write("no %s within 100 s\n" % ("end" if looked else "prompt"))
         break
     try:
         piece = os.read(terminal, 65536)
@@ -31,9 +32,10 @@ while True:
     if not piece:
         break
     seen += piece
-    if not answered and prompt in seen:
-        answered = True
-        os.write(terminal, answer + b"\n")
+    at = seen.find(prompt, looked)
+    if at >= 0:
+        looked = at + len(prompt)
+        os.write(terminal, (answers.pop(0) if answers else b"") + b"\n")
 _, status = os.waitpid(child, 0)
 sys.stdout.buffer.write(seen)
 sys.exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 255)
