@@ -190,8 +190,11 @@ fn masked(text: &str, folder: &Path) -> String {
         (r"(plan +|--confirm )[0-9a-f]{12}\b", "${1}DIGEST"),
         (r"(\.rhai +)\([0-9a-f]{7}\)", "${1}(CONTENT)"),
         (r"\d{2}-\d{2} \d{2}:\d{2}:\d{2}\.\d{3}", "TIME"),
-        // How far the partitions beside a damaged one came is chance.
-        (r"(?m)^   written   .*$", "   written   SO MANY"),
+        // How far the partitions beside a damaged one came is chance, and with it the advice on running again.
+        (
+            r"(?m)^   written   .*\n(   again     .*\n(             .*\n)*)?",
+            "   written   SO MANY\n",
+        ),
         (r"\d{8}-\d{4}-[a-z]\d", "RUN"),
     ];
     for (pattern, word) in patterns {
