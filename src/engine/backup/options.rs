@@ -13,6 +13,8 @@ pub struct Options {
     pub block: BlockCompression,
     /// Also topics that the cluster keeps for itself (`__consumer_offsets`, …).
     pub include_internal: bool,
+    /// At most so many bytes per second from the source, over all partitions; `None`: as fast as it goes.
+    pub rate: Option<u64>,
     /// How long a partition may go without a single new offset before it fails by name.
     pub stall: Duration,
 }
@@ -24,6 +26,7 @@ impl Default for Options {
             groups: Selection::default(),
             block: BlockCompression::default(),
             include_internal: false,
+            rate: None,
             stall: Duration::from_secs(60),
         }
     }

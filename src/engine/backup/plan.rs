@@ -23,6 +23,8 @@ pub struct Plan {
     /// The number of the generation that would be added.
     pub generation: u64,
     pub block: BlockCompression,
+    /// At most so many bytes per second from the source.
+    pub rate: Option<u64>,
     pub stall: Duration,
     pub topics: Vec<PlanTopic>,
     /// Topics that the archive has and the source no longer.

@@ -115,6 +115,7 @@ pub async fn plan(client: &Client, store: &Store, options: &Options) -> Result<P
             consistency_point: parent.consistency_point(),
         }),
         block: options.block,
+        rate: options.rate,
         stall: options.stall,
         topics,
         removed,
