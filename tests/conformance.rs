@@ -5,6 +5,8 @@
 //! fail. `KBR_TEST_KAFKA_430` and `KBR_TEST_KAFKA_392` may name a running broker (`host:port`); otherwise
 //! `scripts/kafka` starts one and stops it at the end. Cases share a broker: each makes its own topics and groups.
 
+#[path = "conformance/acls.rs"]
+mod acls;
 #[path = "conformance/batches.rs"]
 mod batches;
 #[path = "conformance/configs.rs"]
@@ -31,13 +33,13 @@ mod versions;
 use harness::{ClusterUnderTest, RealKafka};
 
 macro_rules! cases {
-    ($($module:ident: $($case:ident),+ ;)+) => {
-        mod on_the_sandbox {
+    ($tests:ident, $failures:ident, $sandbox:ident: $($module:ident: $($case:ident),+ ;)+) => {
+        mod $tests {
             $(mod $module {
                 $(
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $case() {
-                        let cluster = crate::ClusterUnderTest::sandbox().await;
+                        let cluster = crate::ClusterUnderTest::$sandbox().await;
                         crate::$module::$case(&cluster).await;
                     }
                 )+
@@ -45,7 +47,7 @@ macro_rules! cases {
         }
 
         /// Runs every case and returns the names of those that failed.
-        async fn failures(cluster: &ClusterUnderTest) -> Vec<&'static str> {
+        async fn $failures(cluster: &ClusterUnderTest) -> Vec<&'static str> {
             let mut failed = Vec::new();
             $($({
                 let cluster = cluster.clone();
@@ -60,6 +62,7 @@ macro_rules! cases {
 }
 
 cases! {
+    on_the_sandbox, failures, sandbox:
     produce:
         a_produced_batch_gets_its_offset_and_leader_epoch_and_keeps_every_other_byte,
         a_duplicate_batch_answers_0_with_the_original_offset,
@@ -126,6 +129,10 @@ cases! {
         an_active_group_cannot_be_deleted,
         a_deleted_group_is_gone,
         deleting_a_topic_takes_its_committed_offsets_along;
+    acls:
+        without_an_authorizer_acls_answer_54,
+        client_quotas_come_back_as_they_were_set,
+        impossible_client_quotas_answer_42;
     transactions:
         offsets_move_for_missing_empty_and_active_groups_at_once,
         an_aborted_transaction_leaves_nothing,
@@ -147,6 +154,13 @@ cases! {
         every_api_that_kbr_uses_is_offered;
 }
 
+cases! {
+    on_the_sandbox_with_an_authorizer, failures_with_an_authorizer, sandbox_with_an_authorizer:
+    acls:
+        acls_come_back_as_they_were_made,
+        impossible_acls_answer_42;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_4_3_0_behaves_as_the_sandbox_does() {
     let kafka = RealKafka::start("4.3.0");
@@ -159,4 +173,24 @@ async fn kafka_3_9_2_behaves_as_the_sandbox_does() {
     let kafka = RealKafka::start("3.9.2");
     let cluster = ClusterUnderTest::kafka(&kafka).await;
     assert_eq!(failures(&cluster).await, Vec::<&str>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_4_3_0_with_an_authorizer_behaves_as_the_sandbox_does() {
+    let kafka = RealKafka::start_with_an_authorizer("4.3.0");
+    let cluster = ClusterUnderTest::kafka(&kafka).await;
+    assert_eq!(
+        failures_with_an_authorizer(&cluster).await,
+        Vec::<&str>::new()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kafka_3_9_2_with_an_authorizer_behaves_as_the_sandbox_does() {
+    let kafka = RealKafka::start_with_an_authorizer("3.9.2");
+    let cluster = ClusterUnderTest::kafka(&kafka).await;
+    assert_eq!(
+        failures_with_an_authorizer(&cluster).await,
+        Vec::<&str>::new()
+    );
 }

@@ -102,6 +102,7 @@ fn source(target_topic: &str, partitions: i32, groups: &[(&str, &[i64])]) -> Sou
                 group: group.to_string(),
                 state: "Empty".into(),
                 protocol_type: "consumer".into(),
+                kind: "classic".into(),
                 offsets: (0..)
                     .zip(committed.iter())
                     .map(|(partition, offset)| GroupOffset {

@@ -189,6 +189,7 @@ async fn archive(configs: &[(&str, &str)]) -> (Snapshot, Vec<Vec<Rec>>) {
             ..TopicEntry::default()
         }],
         groups: None,
+        cluster: None,
     })
     .await
     .unwrap();

@@ -45,7 +45,11 @@ pub struct Generation {
     #[serde(default)]
     pub partial: bool,
     pub topics: Vec<TopicEntry>,
+    /// May name an earlier generation's object: groups that have not moved are not written again.
     pub groups: Option<GroupsRef>,
+    /// Likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterRef>,
 }
 
 /// One topic in a generation. A topic deleted and created again has another id and is another entry.
@@ -218,6 +222,9 @@ pub struct GroupEntry {
     pub group: String,
     pub state: String,
     pub protocol_type: String,
+    /// "classic", "consumer", "share", "streams"; "" where the brokers did not tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
     pub offsets: Vec<GroupOffset>,
 }
 
@@ -233,4 +240,60 @@ pub struct GroupOffset {
     pub leader_epoch: Option<i32>,
     #[serde(default)]
     pub metadata: String,
+}
+
+/// Where a generation's [`ClusterState`] is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRef {
+    pub path: String,
+    pub size: u64,
+    pub digest: Digest,
+    /// How many there are; absent where they were not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acls: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quotas: Option<u64>,
+}
+
+/// `cluster/{generation:08}-{run}.json`: what a cluster has besides topics and groups.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClusterState {
+    /// Sorted. `None`: not kept, for the reason in `missing`.
+    #[serde(default)]
+    pub acls: Option<Vec<AclEntry>>,
+    /// Sorted by entity. `None`: not kept, for the reason in `missing`.
+    #[serde(default)]
+    pub quotas: Option<Vec<QuotaEntry>>,
+    /// Users with SCRAM credentials, by name only: what they prove themselves with never leaves the cluster.
+    #[serde(default)]
+    pub scram_users: Option<Vec<String>>,
+    /// Why something is not here, by the name of its field.
+    #[serde(default)]
+    pub missing: BTreeMap<String, String>,
+}
+
+/// One ACL, in Kafka's own words; a number where kbr had none for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct AclEntry {
+    /// `TOPIC`, `GROUP`, `CLUSTER`, `TRANSACTIONAL_ID`, `DELEGATION_TOKEN`, `USER`.
+    pub resource_type: String,
+    pub resource_name: String,
+    /// `LITERAL`, `PREFIXED`.
+    pub pattern_type: String,
+    /// `User:alice`.
+    pub principal: String,
+    pub host: String,
+    /// `READ`, `WRITE`, `ALL`, …
+    pub operation: String,
+    /// `ALLOW`, `DENY`.
+    pub permission: String,
+}
+
+/// The client quotas of one entity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QuotaEntry {
+    /// `user`, `client-id`, `ip` to a name, or null for the default.
+    pub entity: BTreeMap<String, Option<String>>,
+    /// `producer_byte_rate`, `consumer_byte_rate`, `request_percentage`, … to a floating point number.
+    pub values: BTreeMap<String, f64>,
 }

@@ -9,6 +9,7 @@
 mod block;
 mod error;
 mod index_reader;
+mod kept;
 mod manifest;
 mod merge;
 mod open;
@@ -21,9 +22,10 @@ mod verify;
 
 pub use block::{BlockCompression, BlockError, compress_block, decode_block};
 pub use error::{Damage, DamageKind, Error, Held, Result};
+pub use kept::{parse_cluster, parse_groups};
 pub use manifest::{
-    ArchiveHead, FORMAT_VERSION, Gap, GapKind, Generation, GroupEntry, GroupOffset, Groups,
-    GroupsRef, PartitionEntry, SegmentRef, TopicEntry,
+    AclEntry, ArchiveHead, ClusterRef, ClusterState, FORMAT_VERSION, Gap, GapKind, Generation,
+    GroupEntry, GroupOffset, Groups, GroupsRef, PartitionEntry, QuotaEntry, SegmentRef, TopicEntry,
 };
 pub use open::{Archive, parse_generation, parse_head};
 pub use run_writer::{CHECKPOINT_EVERY, Committed, NewGeneration, RunOptions, RunWriter};
@@ -33,5 +35,5 @@ pub use segment::{
     decode_index, decode_segment, decode_trailer, encode_index,
 };
 pub use segment_writer::{BLOCK_TARGET, PackWriter, SegmentWriter};
-pub use snapshot::{BlockRef, Snapshot, SnapshotPartition, SnapshotTopic, parse_groups};
+pub use snapshot::{BlockRef, Snapshot, SnapshotPartition, SnapshotTopic};
 pub use verify::{Depth, VerifyReport, check_block};

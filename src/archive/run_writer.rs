@@ -1,10 +1,11 @@
-//! One backup run's writes: segments, then groups, then the generation that makes them count.
+//! One backup run's writes: segments, then groups and cluster, then the generation that makes them count.
 //!
 //! Until the generation object exists nothing of the run counts, so a run that dies anywhere leaves the archive as it
 //! was, plus objects that nothing refers to. Names carry the run, so the next run never meets them.
 
 use super::block::BlockCompression;
-use super::manifest::{FORMAT_VERSION, Generation, Groups, GroupsRef, TopicEntry};
+use super::kept;
+use super::manifest::{ClusterState, FORMAT_VERSION, Generation, Groups, TopicEntry};
 use super::merge::{Merged, tidy};
 use super::open::{generation_path, seal};
 use super::segment::Stream;
@@ -36,6 +37,8 @@ pub struct NewGeneration {
     pub topics: Vec<TopicEntry>,
     /// `None` if the run did not look at groups.
     pub groups: Option<Groups>,
+    /// `None` if it did not look at the cluster's ACLs and quotas.
+    pub cluster: Option<ClusterState>,
 }
 
 /// A generation that is in the archive now.
@@ -130,13 +133,23 @@ impl RunWriter {
         .await
     }
 
-    /// Writes groups, then the generation. Refused if any partition's books do not balance or do not continue the
+    /// Writes groups and what is kept of the cluster, then the generation. Refused if any partition's books do not balance or do not continue the
     /// base, and with [`Error::GenerationTaken`] if another run committed meanwhile.
     pub async fn commit(self, new: NewGeneration) -> Result<Committed> {
         let number = self.number();
         let mut generation = self.assemble(number, &new)?;
+        let before = self.base.as_ref().map(Snapshot::manifest);
         if let Some(groups) = &new.groups {
-            generation.groups = Some(self.put_groups(number, groups).await?);
+            let path = format!("groups/{number:08}-{}.json", self.run);
+            let before = before.and_then(|before| before.groups.as_ref());
+            let reference = kept::put_groups(&self.archive, path, groups, before).await?;
+            generation.groups = Some(reference);
+        }
+        if let Some(cluster) = &new.cluster {
+            let path = format!("cluster/{number:08}-{}.json", self.run);
+            let before = before.and_then(|before| before.cluster.as_ref());
+            let reference = kept::put_cluster(&self.archive, path, cluster, before).await?;
+            generation.cluster = Some(reference);
         }
         let path = generation_path(number);
         let bytes = seal(&generation)?;
@@ -153,7 +166,7 @@ impl RunWriter {
         }
     }
 
-    /// The generation without its groups.
+    /// The generation without its groups and cluster.
     fn assemble(&self, number: u64, new: &NewGeneration) -> Result<Generation> {
         let mut merged = match &self.base {
             Some(base) => base.merged().clone(),
@@ -192,6 +205,7 @@ impl RunWriter {
             partial: new.partial,
             topics,
             groups: None,
+            cluster: None,
         };
         merged
             .apply(&generation)
@@ -205,18 +219,5 @@ impl RunWriter {
             generation.topics = merged.into_topics();
         }
         Ok(generation)
-    }
-
-    async fn put_groups(&self, number: u64, groups: &Groups) -> Result<GroupsRef> {
-        let path = format!("groups/{number:08}-{}.json", self.run);
-        let bytes = seal(groups)?;
-        let reference = GroupsRef {
-            path: path.clone(),
-            size: bytes.len() as u64,
-            digest: Digest::of(&bytes),
-            count: groups.groups.len() as u64,
-        };
-        self.archive.store().create(&path, bytes).await?;
-        Ok(reference)
     }
 }

@@ -5,13 +5,14 @@
 
 use super::block::decode_block;
 use super::index_reader::{block_damage, check_agreement, holding, lost, of_stream, read_index};
-use super::manifest::{Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry};
+use super::kept::{read_cluster, read_groups};
+use super::manifest::{
+    ClusterState, Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry,
+};
 use super::merge::Merged;
-use super::sealed;
 use super::segment::{BlockCodec, BlockEntry, SegmentIndex, Stream};
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
 use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
-use crate::store;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -251,6 +252,11 @@ impl Snapshot {
         read_groups(&self.inner.archive, &self.inner.generation).await
     }
 
+    /// What it keeps of the cluster besides topics and groups; `None` from a run that did not look.
+    pub async fn cluster(&self) -> Result<Option<ClusterState>> {
+        read_cluster(&self.inner.archive, &self.inner.generation).await
+    }
+
     /// The blocks that hold offsets of `range`, in order. Reads the indexes of the segments concerned.
     pub async fn blocks(
         &self,
@@ -438,44 +444,4 @@ fn snapshot_partition(entry: PartitionEntry) -> SnapshotPartition {
         segments: entry.segments.into_iter().map(Arc::new).collect(),
         gaps: entry.gaps,
     }
-}
-
-/// Reads a generation's groups object and checks it against the generation.
-pub(super) async fn read_groups(archive: &Archive, generation: &Generation) -> Result<Groups> {
-    let Some(reference) = &generation.groups else {
-        return Ok(Groups::default());
-    };
-    let damaged = |kind: DamageKind| {
-        let mut damage = Damage::new(&reference.path, kind);
-        damage.restorable = format!(
-            "all records of generation {}, but not its groups' offsets",
-            generation.number
-        );
-        Error::from(damage)
-    };
-    let bytes = match archive.store().get(&reference.path).await {
-        Ok(bytes) => bytes,
-        Err(store::Error::NotFound { .. }) => return Err(damaged(DamageKind::Missing)),
-        Err(store::Error::BadPath { why, .. }) => return Err(damaged(DamageKind::Format(why))),
-        Err(error) => return Err(error.into()),
-    };
-    if bytes.len() as u64 != reference.size {
-        return Err(damaged(DamageKind::Size {
-            expected: reference.size,
-            found: bytes.len() as u64,
-        }));
-    }
-    let found = Digest::of(&bytes);
-    if found != reference.digest {
-        return Err(damaged(DamageKind::Hash {
-            expected: reference.digest.hex(),
-            found: found.hex(),
-        }));
-    }
-    parse_groups(&bytes).map_err(|error| damaged(DamageKind::Format(error.to_string())))
-}
-
-/// Parses a groups object. Takes any bytes.
-pub fn parse_groups(bytes: &[u8]) -> Result<Groups, sealed::SealError> {
-    sealed::open(bytes)
 }

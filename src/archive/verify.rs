@@ -7,13 +7,13 @@ use super::block::decode_block;
 use super::index_reader::{
     block_damage, check_agreement, holding, lost, of_stream, read_index, size_damage, unreadable,
 };
+use super::kept::{read_cluster, read_groups};
 use super::manifest::{Generation, SegmentRef};
 use super::merge::Merged;
 use super::open::{HEAD_PATH, check_link, generation_path, mismatched};
 use super::segment::{
     BlockEntry, HEADER_LEN, SegmentIndex, Stream, TRAILER_LEN, decode_header, encode_index,
 };
-use super::snapshot::read_groups;
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
 use crate::base::{Digest, Progress};
 use crate::record::{Limits, batches};
@@ -66,6 +66,8 @@ struct Verifier<'a> {
     /// Every object in the store with its size.
     present: BTreeMap<String, u64>,
     named: BTreeSet<String>,
+    /// Groups and cluster objects that were read: path, size and hash as a generation says them.
+    read: BTreeSet<(String, u64, Digest)>,
 }
 
 impl Archive {
@@ -79,6 +81,7 @@ impl Archive {
             report: VerifyReport::default(),
             present,
             named: BTreeSet::from([HEAD_PATH.to_string()]),
+            read: BTreeSet::new(),
         };
         verifier.run().await?;
         Ok(verifier.report)
@@ -141,14 +144,31 @@ impl Verifier<'_> {
             }
             parent = Some(digest);
             self.lay(&mut merged, &generation)?;
-            let groups = read_groups(self.archive, &generation).await;
-            self.keep(groups)?;
-            if let Some(groups) = &generation.groups {
-                self.named.insert(groups.path.clone());
-            }
+            self.kept(&generation).await?;
             self.gather(&generation, &mut segments)?;
         }
         Ok(segments)
+    }
+
+    /// What it keeps besides records. Generations may share an object: it is read once for each thing said of it.
+    async fn kept(&mut self, generation: &Generation) -> Result<()> {
+        if let Some(groups) = &generation.groups {
+            self.named.insert(groups.path.clone());
+            let said = (groups.path.clone(), groups.size, groups.digest);
+            if self.read.insert(said) {
+                let read = read_groups(self.archive, generation).await;
+                self.keep(read)?;
+            }
+        }
+        if let Some(cluster) = &generation.cluster {
+            self.named.insert(cluster.path.clone());
+            let said = (cluster.path.clone(), cluster.size, cluster.digest);
+            if self.read.insert(said) {
+                let read = read_cluster(self.archive, generation).await;
+                self.keep(read)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lays a generation on the ones before it. After a lost generation only a checkpoint can go on.

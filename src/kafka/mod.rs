@@ -4,6 +4,7 @@
 //! group, topic or partition), never one error for a batch; a broker's error number is kept even when
 //! kbr does not know it; a reply is bounded before it is decoded. One file per subject.
 
+mod acls;
 mod brokers;
 mod client;
 mod code;
@@ -22,12 +23,14 @@ mod offsets;
 mod options;
 mod produce;
 mod producer_id;
+mod quotas;
 mod retry;
 mod topics;
 mod transactions;
 mod transport;
 mod versions;
 
+pub use acls::{AclBinding, AclOperation, AclPatternType, AclPermission, AclResourceType, Acls};
 pub use client::{BrokerInfo, Client, ClusterInfo, Route};
 pub use code::{Class, ErrorCode};
 pub use commits::{CommitWanted, Committed};
@@ -41,4 +44,5 @@ pub use offsets::{ActiveProducer, EpochEnd, Isolation, OffsetAt, OffsetFound};
 pub use options::{ConnectOptions, Security};
 pub use produce::{ProducePartition, ProducePending, Produced};
 pub use producer_id::ProducerIdentity;
+pub use quotas::{ClientQuota, QuotaEntity};
 pub use topics::{NewTopic, Partition, Topic, TopicsWanted};

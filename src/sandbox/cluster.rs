@@ -1,6 +1,7 @@
 //! The state of a sandbox cluster: brokers, topics, partitions. One lock guards all of it; whoever changes it
 //! tells the waiters (long polls, joining group members) through a counter.
 
+use super::acls::{Acls, Quotas};
 use super::batch::AppendRules;
 use super::codes::{self, Refusal};
 use super::configs;
@@ -30,13 +31,17 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) fn new(options: SandboxOptions) -> Self {
+        let state = State {
+            acls: options.authorizer.then(Acls::new),
+            ..State::default()
+        };
         Self {
             cluster_id: cluster_id(&options.name),
             options,
             interceptors: Interceptors::default(),
             requests: Mutex::default(),
             connections: AtomicU64::new(0),
-            state: Mutex::default(),
+            state: Mutex::new(state),
             changed: watch::Sender::new(0),
         }
     }
@@ -69,6 +74,9 @@ pub(super) struct State {
     pub incarnations: BTreeMap<String, u32>,
     pub groups: BTreeMap<String, Group>,
     pub transactions: BTreeMap<String, Transaction>,
+    /// `None`: there is no authorizer.
+    pub acls: Option<Acls>,
+    pub quotas: Quotas,
     next_producer_id: i64,
     next_member: u64,
 }

@@ -4,6 +4,7 @@
 //! Apache Kafka: `tests/conformance` runs the same assertions against both. `README.md` next to this file
 //! lists what the sandbox does not do.
 
+mod acls;
 mod api;
 mod batch;
 mod cluster;
@@ -65,6 +66,8 @@ pub struct SandboxOptions {
     pub auto_create_topics: bool,
     /// Partitions of topics created without a count.
     pub default_partitions: i32,
+    /// Whether the cluster keeps ACLs (as `authorizer.class.name` decides). They are kept only, never enforced.
+    pub authorizer: bool,
 }
 
 impl Default for SandboxOptions {
@@ -74,6 +77,7 @@ impl Default for SandboxOptions {
             brokers: 1,
             auto_create_topics: false,
             default_partitions: 1,
+            authorizer: false,
         }
     }
 }

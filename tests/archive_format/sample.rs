@@ -128,6 +128,7 @@ pub fn groups(offset: i64) -> Groups {
             group: "checkout".into(),
             state: "Empty".into(),
             protocol_type: "consumer".into(),
+            kind: "classic".into(),
             offsets: vec![GroupOffset {
                 topic: "orders".into(),
                 topic_id: Some(ORDERS),
@@ -147,6 +148,7 @@ pub fn new_generation(topics: Vec<TopicEntry>, groups: Groups) -> NewGeneration 
         partial: false,
         topics,
         groups: Some(groups),
+        cluster: None,
     }
 }
 

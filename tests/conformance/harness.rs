@@ -50,7 +50,34 @@ impl RealKafka {
             };
         }
         let name = format!("conformance-{version}-{}", std::process::id());
-        let bootstrap = script(&["start", "--name", &name, "--version", version]);
+        Self::started(name, version, &[])
+    }
+
+    /// A broker of its own, which keeps ACLs and lets everybody do everything.
+    pub fn start_with_an_authorizer(version: &str) -> Self {
+        let name = format!("conformance-acls-{version}-{}", std::process::id());
+        let settings = [
+            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users=User:ANONYMOUS",
+        ];
+        Self::started(name, version, &settings)
+    }
+
+    fn started(name: String, version: &str, settings: &[&str]) -> Self {
+        let watched = std::process::id().to_string();
+        let mut arguments = vec![
+            "start",
+            "--name",
+            &name,
+            "--version",
+            version,
+            "--while",
+            &watched,
+        ];
+        for setting in settings {
+            arguments.extend(["--set", setting]);
+        }
+        let bootstrap = script(&arguments);
         Self {
             bootstrap: bootstrap.trim().to_string(),
             started: Some(name),
@@ -111,9 +138,19 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
 
 impl ClusterUnderTest {
     pub async fn sandbox() -> Self {
-        let sandbox = Sandbox::start(SandboxOptions::named("conformance"))
-            .await
-            .unwrap();
+        Self::sandbox_as(SandboxOptions::named("conformance")).await
+    }
+
+    pub async fn sandbox_with_an_authorizer() -> Self {
+        Self::sandbox_as(SandboxOptions {
+            authorizer: true,
+            ..SandboxOptions::named("conformance")
+        })
+        .await
+    }
+
+    async fn sandbox_as(options: SandboxOptions) -> Self {
+        let sandbox = Sandbox::start(options).await.unwrap();
         let bootstrap = sandbox.bootstrap().remove(0);
         Self {
             client: connect(&bootstrap).await,

@@ -94,6 +94,7 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         partial,
         topics: topics.clone(),
         groups: Some(groups.groups.clone()),
+        cluster: None,
     };
     let committed = commit(writer, new).await?;
     Ok(report(

@@ -62,6 +62,7 @@ pub(super) async fn read(
             group: name,
             state: listing.state,
             protocol_type: listing.protocol_type,
+            kind: listing.kind,
             offsets,
         });
     }

@@ -33,6 +33,7 @@ fn group(name: &str, offsets: &[(&str, i32, i64)]) -> GroupEntry {
         group: name.into(),
         state: "Empty".into(),
         protocol_type: "consumer".into(),
+        kind: "classic".into(),
         offsets: offsets
             .iter()
             .map(|(topic, partition, offset)| GroupOffset {
