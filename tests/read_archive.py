@@ -2,15 +2,17 @@
 """Reads a kbr archive of format version 1 from a folder and prints its newest generation's records.
 
 Written from docs/archive-format.md alone, with the standard library only, to prove that the document is enough.
-One line per record: topic partition offset timestamp key value [header=value,...], bytes in hexadecimal, - for null.
-Every hash and checksum on the way is verified. lz4 is decoded here; zstd needs Python 3.14 or the zstandard module,
-without which a zstd block is one line: ? topic partition first last zstd.
+One line per record: topic partition offset timestamp key value [header=value,...], bytes in hexadecimal, - for null;
+with --types CreateTime or LogAppendTime after the timestamp.
+Every hash and checksum on the way is verified. lz4 and snappy are decoded here; zstd needs Python 3.14, the zstandard
+module or the zstd command, without which a zstd block, and a zstd batch, is one line: ? topic partition first last zstd.
 """
 
 import gzip
 import json
 import os
 import struct
+import subprocess
 import sys
 
 
@@ -137,6 +139,44 @@ def lz4_frame(data):
             lz4_block(piece, out)
 
 
+def snappy_block(data):
+    cursor, length, shift = Cursor(data), 0, 0
+    while True:
+        byte = cursor.take(1)[0]
+        length |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            break
+    out = bytearray()
+    while cursor.at < len(data):
+        tag = cursor.take(1)[0]
+        if tag & 3 == 0:
+            size = tag >> 2
+            if size >= 60:
+                size = int.from_bytes(cursor.take(size - 59), "little")
+            out += cursor.take(size + 1)
+            continue
+        if tag & 3 == 1:
+            size, distance = (tag >> 2 & 7) + 4, (tag >> 5) << 8 | cursor.take(1)[0]
+        else:
+            size, distance = (tag >> 2) + 1, int.from_bytes(cursor.take(2 if tag & 3 == 2 else 4), "little")
+        for _ in range(size):
+            out.append(out[-distance])
+    if len(out) != length:
+        fail("a snappy block of another length")
+    return bytes(out)
+
+
+def snappy(data):
+    """Raw, or in the frames of Java's SnappyOutputStream."""
+    if data[:8] != b"\x82SNAPPY\0":
+        return snappy_block(data)
+    cursor, out = Cursor(data[16:]), b""
+    while cursor.at < len(cursor.data):
+        out += snappy_block(cursor.take(struct.unpack(">I", cursor.take(4))[0]))
+    return out
+
+
 def zstd(data):
     try:
         from compression import zstd as module
@@ -147,6 +187,10 @@ def zstd(data):
         import zstandard
         return zstandard.ZstdDecompressor().decompressobj().decompress(data)
     except ImportError:
+        pass
+    try:
+        return subprocess.run(["zstd", "-dcq"], input=data, stdout=subprocess.PIPE, check=True).stdout
+    except FileNotFoundError:
         raise NoZstd from None
 
 
@@ -159,6 +203,8 @@ def decompressed(codec, data):
         return lz4_frame(data)
     if codec == "zstd":
         return zstd(data)
+    if codec == "snappy":
+        return snappy(data)
     fail(f"{codec} is not read here")
 
 
@@ -298,14 +344,18 @@ class Cursor:
 def records(raw):
     at = 0
     while at < len(raw):
-        (base, length, _, magic, crc, attributes, _, first_time, max_time, _, _, _, count) = struct.unpack_from(
+        (base, length, _, magic, crc, attributes, last, first_time, max_time, _, _, _, count) = struct.unpack_from(
             ">qiibIhiqqqhii", raw, at)
         batch = raw[at:at + 12 + length]
         at += 12 + length
         if magic != 2 or crc32c(batch[21:]) != crc:
             fail(f"the batch at offset {base} is broken")
         codec = ("none", "gzip", "snappy", "lz4", "zstd")[attributes & 7]
-        body = Cursor(decompressed(codec, batch[61:]))
+        try:
+            body = Cursor(decompressed(codec, batch[61:]))
+        except NoZstd:
+            yield base, None, base + last
+            continue
         for _ in range(count):
             body.varint()
             body.take(1)
@@ -313,14 +363,14 @@ def records(raw):
             offset = base + body.varint()
             key, value = body.nullable(), body.nullable()
             headers = [(body.take(body.varint()), body.nullable()) for _ in range(body.varint())]
-            yield offset, max_time if attributes & 8 else timestamp, key, value, headers
+            yield offset, (max_time, "LogAppendTime") if attributes & 8 else (timestamp, "CreateTime"), (key, value, headers)
 
 
 def shown(data):
     return "-" if data is None else data.hex()
 
 
-def main(folder):
+def main(folder, types):
     archive = Archive(folder)
     for topic, topic_id, partition, segments in archive.partitions():
         for listed in segments:
@@ -340,11 +390,14 @@ def main(folder):
                     continue
                 if len(raw) != block["raw_len"]:
                     fail(f"{listed['path']}: the block at {block['position']} has another length")
-                for offset, timestamp, key, value, headers in records(raw):
-                    if block["first"] <= offset <= block["last"]:
-                        text = ",".join(f"{shown(name)}={shown(content)}" for name, content in headers)
-                        print(topic, partition, offset, timestamp, shown(key), shown(value), f"[{text}]")
+                for offset, time, content in records(raw):
+                    if time is None:
+                        print("?", topic, partition, offset, content, "zstd")
+                    elif block["first"] <= offset <= block["last"]:
+                        key, value, headers = content
+                        text = ",".join(f"{shown(name)}={shown(inside)}" for name, inside in headers)
+                        print(topic, partition, offset, *time[:1 + types], shown(key), shown(value), f"[{text}]")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "--types" in sys.argv[2:])

@@ -9,6 +9,7 @@
 //   join    --bootstrap ADDRESS --group GROUP --topic TOPIC [--protocol classic|consumer]
 //           an active member: prints "joined" once it has partitions, leaves when standard input ends
 //   hang    --bootstrap ADDRESS --topic TOPIC        a transaction left open: prints "open", aborts when input ends
+//   session --bootstrap ADDRESS                      answers commands in JSON, line by line (Session.java)
 
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
@@ -57,7 +58,7 @@ public final class Helper {
     }
 
     public static void main(String[] args) throws Exception {
-        if (args.length == 0) throw new IllegalArgumentException("a command is missing: dataset, seed, dump, next, commit, join, hang");
+        if (args.length == 0) throw new IllegalArgumentException("a command is missing: dataset, seed, dump, next, commit, join, hang, session");
         Map<String, String> options = new HashMap<>();
         List<String> arguments = new ArrayList<>();
         for (int i = 1; i < args.length; i++) {
@@ -73,6 +74,11 @@ public final class Helper {
             case "commit" -> helper.commit(helper.option("group"));
             case "join" -> helper.join(helper.option("group"), helper.option("topic"));
             case "hang" -> helper.hang(helper.option("topic"));
+            case "session" -> {
+                try (var session = new Session(helper.bootstrap)) {
+                    session.run();
+                }
+            }
             default -> throw new IllegalArgumentException("no command " + args[0]);
         }
     }

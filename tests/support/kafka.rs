@@ -65,23 +65,42 @@ impl RealKafka {
 
     /// A cluster of this test's own, stopped when it is dropped.
     pub fn start(version: &'static str, nodes: usize) -> Self {
+        Self::start_with(version, nodes, &[])
+    }
+
+    /// The same with more lines for `server.properties`.
+    pub fn start_with(version: &'static str, nodes: usize, settings: &[&str]) -> Self {
         let name = unique("test");
-        let bootstrap = script(&[
-            "start",
-            "--name",
-            &name,
-            "--version",
-            version,
-            "--nodes",
-            &nodes.to_string(),
-            "--while",
-            &std::process::id().to_string(),
-        ]);
+        let (nodes, pid) = (nodes.to_string(), std::process::id().to_string());
+        let mut arguments = vec!["start", "--name", &name, "--version", version];
+        arguments.extend(["--nodes", &nodes, "--while", &pid]);
+        arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+        let bootstrap = script(&arguments);
         Self {
             bootstrap: bootstrap.trim().to_string(),
             version,
             started: Some(name),
         }
+    }
+
+    /// Ends one node of a cluster that this test started, without warning (`kill`) or politely; its data stays.
+    pub fn stop_node(&self, node: i64, kill: bool) {
+        let (name, node) = (self.started.as_deref().unwrap(), node.to_string());
+        let mut arguments = vec!["stop", "--name", name, "--node", &node];
+        arguments.extend(kill.then_some("--kill"));
+        script(&arguments);
+    }
+
+    /// Starts a stopped node again.
+    pub fn start_node(&self, node: i64) {
+        let (name, node) = (self.started.as_deref().unwrap(), node.to_string());
+        script(&["start", "--name", name, "--node", &node]);
+    }
+
+    /// The folder in which a node of this test's own cluster keeps its logs.
+    pub fn node_data(&self, node: i64) -> std::path::PathBuf {
+        let folder = script(&["folder", "--name", self.started.as_deref().unwrap()]);
+        std::path::Path::new(folder.trim()).join(format!("node-{node}/data"))
     }
 
     /// Runs kcat against this cluster and returns its standard output.

@@ -155,6 +155,8 @@ impl Step for BackupStep {
                 counted(i128::from(report.topics), "topic"),
                 counted(i128::from(report.groups), "group"),
             ));
+        // Open transactions that harm nobody yet: no reason for alarm, but no silence either.
+        outcome.lines.extend(report.notes);
         outcome.incomplete = report.incomplete;
         Ok(outcome)
     }
