@@ -1,8 +1,9 @@
-//! Faults for tests: the Nth operation on a store fails, hangs, or is done without an answer.
+//! Faults for tests: the Nth operation on a store fails, hangs, waits, or is done without an answer.
 //!
 //! They sit under [`super::Store`], between it and the backend, so that its own handling of doubtful answers is
 //! what the tests exercise. Every call to the backend is one operation; a streamed object is several.
 
+use crate::base::CancellationToken;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -31,13 +32,17 @@ pub enum Fault {
     DoneWithoutAnswer(u64),
     /// No answer ever comes, and nothing is done.
     Hang(u64),
+    /// Waits before it is done, until [`Faults::release`].
+    Pause(u64),
 }
 
-/// Counts operations and injects at most one [`Fault`]. Clones share the count.
+/// Counts operations and injects [`Fault`]s. Clones share the count.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    fault: Option<Fault>,
+    faults: Vec<Fault>,
     count: Arc<AtomicU64>,
+    paused: CancellationToken,
+    released: CancellationToken,
 }
 
 enum Verdict {
@@ -45,13 +50,19 @@ enum Verdict {
     Refuse,
     DoThenRefuse,
     Never,
+    Wait,
 }
 
 impl Faults {
     pub fn new(fault: Fault) -> Self {
+        Self::several(&[fault])
+    }
+
+    /// Each at its own operation.
+    pub fn several(faults: &[Fault]) -> Self {
         Self {
-            fault: Some(fault),
-            count: Arc::default(),
+            faults: faults.to_vec(),
+            ..Self::default()
         }
     }
 
@@ -72,16 +83,27 @@ impl Faults {
         })
     }
 
+    /// Waits until an operation is at its [`Fault::Pause`].
+    pub async fn paused(&self) {
+        self.paused.cancelled().await;
+    }
+
+    /// Lets the paused operation go on, and every later one.
+    pub fn release(&self) {
+        self.released.cancel();
+    }
+
     fn next(&self) -> Verdict {
         let nth = self.count.fetch_add(1, Ordering::SeqCst) + 1;
-        match self.fault {
-            Some(Fault::Fail(n)) if n == nth => Verdict::Refuse,
-            Some(Fault::Crash(n)) if nth >= n => Verdict::Refuse,
-            Some(Fault::CrashAfter(n)) if n == nth => Verdict::DoThenRefuse,
-            Some(Fault::CrashAfter(n)) if nth > n => Verdict::Refuse,
-            Some(Fault::DoneWithoutAnswer(n)) if n == nth => Verdict::DoThenRefuse,
-            Some(Fault::Hang(n)) if n == nth => Verdict::Never,
-            _ => Verdict::Pass,
+        let verdicts = self.faults.iter().filter_map(|fault| fault.verdict(nth));
+        // A process that is dead does nothing any more, whatever else was to happen there.
+        let mut verdicts: Vec<Verdict> = verdicts.collect();
+        let dead = verdicts
+            .iter()
+            .position(|one| matches!(one, Verdict::Refuse));
+        match verdicts.len() {
+            0 => Verdict::Pass,
+            _ => verdicts.swap_remove(dead.unwrap_or(0)),
         }
     }
 
@@ -94,6 +116,27 @@ impl Faults {
                 Err(injected())
             }
             Verdict::Never => futures::future::pending().await,
+            Verdict::Wait => {
+                self.paused.cancel();
+                self.released.cancelled().await;
+                work.await
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// What it does to the `nth` operation.
+    fn verdict(self, nth: u64) -> Option<Verdict> {
+        match self {
+            Fault::Fail(n) if n == nth => Some(Verdict::Refuse),
+            Fault::Crash(n) if nth >= n => Some(Verdict::Refuse),
+            Fault::CrashAfter(n) if n == nth => Some(Verdict::DoThenRefuse),
+            Fault::CrashAfter(n) if nth > n => Some(Verdict::Refuse),
+            Fault::DoneWithoutAnswer(n) if n == nth => Some(Verdict::DoThenRefuse),
+            Fault::Hang(n) if n == nth => Some(Verdict::Never),
+            Fault::Pause(n) if n == nth => Some(Verdict::Wait),
+            _ => None,
         }
     }
 }

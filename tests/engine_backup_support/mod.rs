@@ -1,6 +1,7 @@
 //! What the backup tests share: a sandbox, an archive in memory, and both sides' records as plain values.
 
-use kbr::archive::{Archive, GapKind, Snapshot};
+use bytes::Bytes;
+use kbr::archive::{Archive, Depth, GapKind, Snapshot};
 use kbr::base::{CancellationToken, NoProgress, Offset, PartitionId};
 use kbr::engine::backup::{self, Options, Plan, Report, Run};
 use kbr::engine::{Error, Result};
@@ -10,6 +11,7 @@ use kbr::record::{
 };
 use kbr::sandbox::{Sandbox, SandboxOptions};
 use kbr::store::{Store, StoreUrl};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -32,12 +34,105 @@ pub struct Plain {
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
+/// What was produced, kept beside the sandbox: a record that a fault loses or doubles shows against this.
+#[derive(Clone, Debug, Default)]
+pub struct Produced {
+    partitions: BTreeMap<(String, i32), Vec<Plain>>,
+}
+
+impl Produced {
+    /// Appends a batch to the source and remembers its records with the offsets they got.
+    pub fn append(&mut self, world: &World, topic: &str, partition: i32, bytes: &[u8]) {
+        let base = world.sandbox.append(topic, partition, bytes).unwrap().0;
+        let records = self.partitions.entry((topic.to_string(), partition));
+        let records = records.or_default();
+        for mut record in plain(bytes) {
+            record.offset += base;
+            records.push(record);
+        }
+    }
+
+    pub fn partitions(&self) -> impl Iterator<Item = (&str, i32, &[Plain])> {
+        let partitions = self.partitions.iter();
+        partitions.map(|((topic, partition), records)| (topic.as_str(), *partition, &records[..]))
+    }
+
+    /// The archive verifies deep and holds exactly what was produced; the objects that no generation names.
+    #[track_caller]
+    pub fn assert_archived(&self, store: &Store, when: &str) -> impl Future<Output = Vec<String>> {
+        let (store, when) = (store.clone(), when.to_string());
+        async move {
+            let unreferenced = assert_sound(&store, &when).await;
+            let snapshot = Archive::open(store).await.unwrap().latest().await.unwrap();
+            for (topic, partition, records) in self.partitions() {
+                let found = archived(&snapshot, topic, partition).await;
+                assert!(
+                    found == records,
+                    "{when}: {topic}-{partition} has {} records, {} were produced; the first difference is at {:?}",
+                    found.len(),
+                    records.len(),
+                    found
+                        .iter()
+                        .zip(records)
+                        .position(|(one, other)| one != other)
+                );
+            }
+            unreferenced
+        }
+    }
+}
+
+/// Every link, block, batch and count of the archive is right, and what is left over lies where nothing looks for it.
+pub async fn assert_sound(store: &Store, when: &str) -> Vec<String> {
+    let Some(archive) = Archive::open_if_exists(store.clone()).await.unwrap() else {
+        let objects = store.list("").await.unwrap();
+        assert!(objects.is_empty(), "{when}: {objects:?} without an archive");
+        return Vec::new();
+    };
+    let report = archive.verify(Depth::Deep, &NoProgress).await.unwrap();
+    assert!(report.is_whole(), "{when}: {:?}", report.damages);
+    for path in &report.unreferenced {
+        let folder = path.split('/').next().unwrap();
+        assert!(
+            ["staging", "topics", "packs", "groups"].contains(&folder),
+            "{when}: {path} is left over"
+        );
+    }
+    report.unreferenced
+}
+
+/// The records of batches, opened.
+pub fn plain(bytes: &[u8]) -> Vec<Plain> {
+    let mut records = Vec::new();
+    let mut scratch = Vec::new();
+    for batch in batches(bytes) {
+        for record in batch
+            .unwrap()
+            .open(&Limits::default(), &mut scratch)
+            .unwrap()
+        {
+            let record = record.unwrap();
+            records.push(Plain {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers: record
+                    .headers
+                    .iter()
+                    .map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)))
+                    .collect(),
+            });
+        }
+    }
+    records
+}
+
 /// A source cluster and the archive it is backed up into.
 pub struct World {
     pub sandbox: Arc<Sandbox>,
     pub client: Client,
     pub store: Store,
-    runs: AtomicU32,
 }
 
 impl World {
@@ -56,8 +151,41 @@ impl World {
             sandbox: Arc::new(sandbox),
             client,
             store: Store::open(&url).await.unwrap(),
-            runs: AtomicU32::new(0),
         }
+    }
+
+    /// The same source, and another archive in memory that holds these objects.
+    pub async fn with_archive(&self, objects: &[(String, Bytes)]) -> Store {
+        let url: StoreUrl = format!("memory:{}", unique("backup")).parse().unwrap();
+        let store = Store::open(&url).await.unwrap();
+        for (path, bytes) in objects {
+            store.create(path, bytes.clone()).await.unwrap();
+        }
+        store
+    }
+
+    /// Plans and applies into `store`, with the given options; the run is named uniquely.
+    pub async fn run_into(&self, store: &Store, options: &Options) -> Result<Report> {
+        let plan = backup::plan(&self.client, store, options).await?;
+        self.apply_into(store, &plan, CancellationToken::new())
+            .await
+    }
+
+    pub async fn apply_into(
+        &self,
+        store: &Store,
+        plan: &Plan,
+        cancel: CancellationToken,
+    ) -> Result<Report> {
+        let run = Run {
+            name: unique("run"),
+            progress: NoProgress::handle(),
+            cancel,
+        };
+        let applied = backup::apply(plan, &self.client, store, &run);
+        tokio::time::timeout(Duration::from_secs(60), applied)
+            .await
+            .map_err(|_| Error::Internal("the backup did not end within 60 s".into()))?
     }
 
     pub async fn plan(&self, options: &Options) -> Result<Plan> {
@@ -69,15 +197,7 @@ impl World {
     }
 
     pub async fn apply_until(&self, plan: &Plan, cancel: CancellationToken) -> Result<Report> {
-        let run = Run {
-            name: format!("run-{}", self.runs.fetch_add(1, Ordering::Relaxed)),
-            progress: NoProgress::handle(),
-            cancel,
-        };
-        let applied = backup::apply(plan, &self.client, &self.store, &run);
-        tokio::time::timeout(Duration::from_secs(60), applied)
-            .await
-            .map_err(|_| Error::Internal("the backup did not end within 60 s".into()))?
+        self.apply_into(&self.store, plan, cancel).await
     }
 
     /// Plans and applies; nothing may be missing.
@@ -124,7 +244,7 @@ impl World {
             .topic(topic)
             .and_then(|topic| topic.partition(PartitionId(partition)))
             .unwrap();
-        let mut sums = std::collections::BTreeMap::new();
+        let mut sums = BTreeMap::new();
         for gap in &entry.gaps {
             *sums.entry(gap.kind).or_default() += gap.offsets;
         }
@@ -154,26 +274,11 @@ pub async fn archived(snapshot: &Snapshot, topic: &str, partition: i32) -> Vec<P
     let mut records = Vec::new();
     for block in blocks {
         let bytes = snapshot.read_block(&block).await.unwrap();
-        for batch in batches(&bytes) {
-            let batch = batch.unwrap();
-            let mut scratch = Vec::new();
-            for record in batch.open(&Limits::default(), &mut scratch).unwrap() {
-                let record = record.unwrap();
-                if (block.first()..=block.last()).contains(&Offset(record.offset)) {
-                    records.push(Plain {
-                        offset: record.offset,
-                        timestamp: record.timestamp,
-                        key: record.key.map(<[u8]>::to_vec),
-                        value: record.value.map(<[u8]>::to_vec),
-                        headers: record
-                            .headers
-                            .iter()
-                            .map(|header| (header.key.to_vec(), header.value.map(<[u8]>::to_vec)))
-                            .collect(),
-                    });
-                }
-            }
-        }
+        let counted = plain(&bytes).into_iter();
+        records.extend(
+            counted
+                .filter(|record| (block.first()..=block.last()).contains(&Offset(record.offset))),
+        );
     }
     assert_eq!(records.len() as u64, entry.records, "records as counted");
     records

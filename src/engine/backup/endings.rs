@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// How long a topic may be missing from the metadata while it is read.
 const GONE: Duration = Duration::from_secs(5);
 
+/// The loop looks several times a second. When it does not, for this long, the reason is here and not at the source.
+const OWN_PAUSE: Duration = Duration::from_millis(500);
+
 impl Fetcher {
     pub(super) fn trouble(&mut self, index: usize, error: &kafka::Error) {
         self.tracks[index].trouble = Some(error.to_string());
@@ -61,9 +64,28 @@ impl Fetcher {
         }
     }
 
+    /// A process that was stopped, or that got no time, has not heard what its brokers said meanwhile: that time is
+    /// not theirs.
+    fn forgive_own_pause(&mut self, now: Instant) {
+        let looked_at = std::mem::replace(&mut self.looked_at, now);
+        let pause = now.duration_since(looked_at);
+        if pause < OWN_PAUSE {
+            return;
+        }
+        for track in &mut self.tracks {
+            track.progress_at += pause;
+        }
+        for leader in self.leaders.values_mut() {
+            if let Some(since) = &mut leader.failing_since {
+                *since += pause;
+            }
+        }
+    }
+
     pub(super) fn fail_stalled(&mut self) {
         let now = Instant::now();
-        let late = |since: Instant| now.duration_since(since) >= self.stall;
+        self.forgive_own_pause(now);
+        let late = |since: Instant| now.saturating_duration_since(since) >= self.stall;
         let stalled: Vec<usize> = self
             .active
             .iter()

@@ -90,6 +90,8 @@ pub(super) struct Fetcher {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) small: Option<mpsc::Sender<Small>>,
     pub(super) refresh: Refresh,
+    /// When stalls were last looked for.
+    pub(super) looked_at: Instant,
 }
 
 pub(super) struct Refresh {
@@ -138,6 +140,7 @@ pub(super) async fn fetch_all(
             running: false,
             not_before: Instant::now(),
         },
+        looked_at: Instant::now(),
     };
     let cancelled = fetcher.run(&mut heard, cancel).await?;
     let Fetcher {

@@ -1,18 +1,12 @@
-//! Backup while things go wrong: lost connections, moving leaders, refusals, silence, cancellation, a failing store.
-//! In every case the archive holds exactly what it says, and the next run makes it whole.
+//! Brokers that lose requests and replies, move, refuse, keep silent or send broken bytes.
 
-// The helpers serve more than one test file.
-#[allow(dead_code)]
-mod engine_backup_support;
-
+use crate::engine_backup_support::{World, batch, large_batch, quick};
 use bytes::Bytes;
-use engine_backup_support::{World, batch, large_batch, quick};
 use kbr::archive::GapKind;
-use kbr::base::{CancellationToken, NoProgress, Offset};
-use kbr::engine::backup::{self, Options, Run};
+use kbr::base::{CancellationToken, Offset};
+use kbr::engine::backup::Options;
 use kbr::record::Codec;
 use kbr::sandbox::Action;
-use kbr::store::{Fault, Faults};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -306,84 +300,6 @@ async fn a_bit_that_flips_on_the_way_is_never_archived() {
     world.sandbox.clear_interceptors();
     world.backup().await;
     assert_eq!(world.archived("orders", 0).await.len(), 30);
-}
-
-#[tokio::test]
-async fn a_crash_at_any_store_operation_leaves_the_last_generation_whole() {
-    let world = World::new(1).await;
-    world.sandbox.create_topic("orders", 2, &[]).unwrap();
-    let append = |seed: u64| {
-        let small = batch(Codec::None, seed as i64, 10);
-        world.sandbox.append("orders", 0, &small).unwrap();
-        let large = large_batch(seed, 600, 1000);
-        world.sandbox.append("orders", 1, &large).unwrap();
-    };
-    append(1);
-    world.backup().await;
-    append(2);
-    let run = |name: String| Run {
-        name,
-        progress: NoProgress::handle(),
-        cancel: CancellationToken::new(),
-    };
-    let plan = world.plan(&quick()).await.unwrap();
-    for crash in [Fault::Crash as fn(u64) -> Fault, Fault::CrashAfter] {
-        for nth in 1.. {
-            let store = world.store.with_faults(Faults::new(crash(nth)));
-            let name = format!("crash-{nth}-{:?}", crash(nth)).replace(['(', ')'], "-");
-            let died = backup::apply(&plan, &world.client, &store, &run(name)).await;
-            if world.latest().await.number() > 1 {
-                // It died after the commit, or not at all: that ends the series.
-                assert!(nth > 5, "{died:?}");
-                break;
-            }
-            assert!(died.is_err(), "operation {nth}");
-        }
-        let latest = world.latest().await;
-        assert_eq!(latest.topic("orders").unwrap().records(), 1220);
-        for partition in 0..2 {
-            assert_eq!(
-                world.archived("orders", partition).await,
-                world.source("orders", partition, &[])
-            );
-        }
-        // The same again from the first generation.
-        world
-            .store
-            .delete("generations/00000002.json")
-            .await
-            .unwrap();
-    }
-}
-
-#[tokio::test]
-async fn a_store_that_fails_under_small_partitions_ends_the_run_with_its_error() {
-    let world = World::new(1).await;
-    world.sandbox.create_topic("orders", 1, &[]).unwrap();
-    world
-        .sandbox
-        .append("orders", 0, &batch(Codec::None, 1, 10))
-        .unwrap();
-    let plan = world.plan(&quick()).await.unwrap();
-    for nth in 1.. {
-        let store = world.store.with_faults(Faults::new(Fault::Fail(nth)));
-        let run = Run {
-            name: format!("fails-{nth}"),
-            progress: NoProgress::handle(),
-            cancel: CancellationToken::new(),
-        };
-        let limit = Duration::from_secs(30);
-        let applied = backup::apply(&plan, &world.client, &store, &run);
-        match tokio::time::timeout(limit, applied).await.unwrap() {
-            Err(error) => assert!(error.to_string().contains("injected"), "{error}"),
-            Ok(report) => {
-                assert_eq!(report.records, 10);
-                assert!(nth > 5);
-                break;
-            }
-        }
-    }
-    assert_eq!(world.archived("orders", 0).await.len(), 10);
 }
 
 /// A Fetch response of one partition with these bytes.
