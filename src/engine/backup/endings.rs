@@ -1,7 +1,7 @@
 //! How a partition's reading ends: complete, failed by name, stalled, cancelled, or with its topic gone.
 
 use super::copy::Small;
-use super::fetch::{Fetcher, job};
+use super::fetch::{Fetcher, TICK, job};
 use super::track::Stage;
 use crate::engine::error::Error;
 use crate::kafka::{self, ErrorCode};
@@ -72,6 +72,8 @@ impl Fetcher {
         if pause < OWN_PAUSE {
             return;
         }
+        // Not all of it: even one that always gets too little time comes to an end.
+        let pause = pause - TICK;
         for track in &mut self.tracks {
             track.progress_at += pause;
         }

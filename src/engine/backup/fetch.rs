@@ -34,7 +34,7 @@ const ANSWER: i32 = 4 << 20;
 const LARGE_PART: i32 = 1 << 20;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How often stalls are looked for.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// The longest pause of a broker that does not answer.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Empty answers after which a partition is asked for alone: only the first batch of an answer comes whatever its
