@@ -32,6 +32,21 @@ pub enum Error {
     #[error("there is no generation {number}; the newest is {newest}")]
     NoSuchGeneration { number: u64, newest: u64 },
 
+    /// A prune has deleted it.
+    #[error(
+        "generation {number} was pruned{}",
+        oldest.map(|oldest| format!("; the oldest recovery point is generation {oldest}")).unwrap_or_default()
+    )]
+    Pruned { number: u64, oldest: Option<u64> },
+
+    /// A generation that a prune wrote.
+    #[error("generation {number} is no recovery point: it says what was pruned")]
+    NoRecoveryPoint { number: u64 },
+
+    /// A prune found objects of a run that had not committed for longer than the grace time, and deleted them.
+    #[error("generation {number} gave up run {run} and its objects; nothing of this run counts")]
+    Abandoned { run: String, number: u64 },
+
     /// Another run committed in between.
     #[error(
         "generation {number} was committed by another run meanwhile; nothing of this run counts"

@@ -4,6 +4,7 @@
 //! `merge.rs` is the one place that lays one upon the other. All numbers are JSON numbers up to 64 bits: a reader
 //! must not go through floating point.
 
+use super::retention::{Retention, RetentionRef};
 use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -50,6 +51,12 @@ pub struct Generation {
     /// Likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterRef>,
+    /// It is no recovery point: it says which generations are marked and which data is gone. See `retention.rs`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// The newest generation before it that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_at: Option<RetentionRef>,
 }
 
 /// One topic in a generation. A topic deleted and created again has another id and is another entry.

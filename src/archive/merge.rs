@@ -4,7 +4,8 @@
 //! its parent) and the check, so that they cannot disagree. Values only, no I/O.
 
 use super::manifest::{Gap, GapKind, Generation, PartitionEntry, TopicEntry};
-use crate::base::{PartitionId, TimestampMs, TopicId};
+use super::retention::Floor;
+use crate::base::{Offset, PartitionId, TimestampMs, TopicId};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -129,6 +130,29 @@ impl Merged {
         Ok(())
     }
 
+    /// Leaves out what a prune has dropped. A topic of which nothing is left stays as a name without partitions, so
+    /// that its incarnation is never given to another.
+    pub(super) fn trim(&mut self, floors: &[Floor]) {
+        for floor in floors {
+            let key = (floor.topic.clone(), floor.incarnation);
+            let Some(topic) = self.topics.get_mut(&key) else {
+                continue;
+            };
+            if topic.entry.id != floor.id {
+                continue;
+            }
+            if floor.whole {
+                topic.partitions.clear();
+                continue;
+            }
+            for partition in &floor.partitions {
+                if let Some(entry) = topic.partitions.get_mut(&partition.partition) {
+                    cut(entry, partition.before);
+                }
+            }
+        }
+    }
+
     /// The number that a topic's next entry gets: its own if the id is known, else the one after the last.
     pub(super) fn incarnation(&self, name: &str, id: TopicId) -> u32 {
         let mut highest = 0;
@@ -192,6 +216,41 @@ fn pick(
         (Some(one), Some(other)) => Some(choose(one, other)),
         (one, other) => one.or(other),
     }
+}
+
+/// Leaves out what lies before `floor`, as far as whole segments and countable gaps allow: the books still balance.
+pub(super) fn cut(entry: &mut PartitionEntry, floor: Offset) {
+    let mut at = floor.min(entry.to);
+    // A segment that reaches over it stays whole, and so does a gap of which nobody knows how much lies where.
+    loop {
+        let segments = entry.segments.iter();
+        let segments = segments.filter(|s| s.first < at && s.last >= at);
+        let gaps = entry.gaps.iter();
+        let gaps = gaps.filter(|gap| {
+            gap.kind != GapKind::Pending && !gap.is_whole() && gap.from < at && gap.to > at
+        });
+        let lower = segments.map(|s| s.first).chain(gaps.map(|gap| gap.from));
+        match lower.min() {
+            Some(lower) => at = lower,
+            None => break,
+        }
+    }
+    if at <= entry.from {
+        return;
+    }
+    entry.segments.retain(|segment| segment.first >= at);
+    entry
+        .gaps
+        .retain(|gap| gap.kind == GapKind::Pending || gap.to > at);
+    for gap in &mut entry.gaps {
+        if gap.from < at {
+            *gap = Gap::whole(at, gap.to, gap.kind);
+        }
+    }
+    entry.from = at;
+    entry.records = entry.segments.iter().map(|s| s.records).sum();
+    entry.first_timestamp = entry.segments.iter().map(|s| s.min_timestamp).min();
+    entry.last_timestamp = entry.segments.iter().map(|s| s.max_timestamp).max();
 }
 
 /// Puts a partition's segments and gaps in order and fills in what follows from them.

@@ -7,12 +7,14 @@
 //! allocation beyond its own size or a fixed bound.
 
 mod block;
+mod catalogue;
 mod error;
 mod index_reader;
 mod kept;
 mod manifest;
 mod merge;
 mod open;
+mod retention;
 mod run_writer;
 mod sealed;
 mod segment;
@@ -21,6 +23,7 @@ mod snapshot;
 mod verify;
 
 pub use block::{BlockCompression, BlockError, compress_block, decode_block};
+pub use catalogue::Catalogue;
 pub use error::{Damage, DamageKind, Error, Held, Result};
 pub use kept::{parse_cluster, parse_groups};
 pub use manifest::{
@@ -28,6 +31,9 @@ pub use manifest::{
     GroupEntry, GroupOffset, Groups, GroupsRef, PartitionEntry, QuotaEntry, SegmentRef, TopicEntry,
 };
 pub use open::{Archive, parse_generation, parse_head};
+pub use retention::{
+    Anchor, Floor, Numbers, PartitionFloor, Retention, RetentionRef, Round, Standing,
+};
 pub use run_writer::{CHECKPOINT_EVERY, Committed, NewGeneration, RunOptions, RunWriter};
 pub use sealed::SealError;
 pub use segment::{

@@ -1,7 +1,9 @@
 //! [`Archive`]: opening and creating one, and reading its generations.
 
+use super::catalogue::Catalogue;
 use super::manifest::{ArchiveHead, FORMAT_VERSION, Generation};
 use super::merge::{Merged, Mismatch};
+use super::retention::{Retention, Standing};
 use super::run_writer::{RunOptions, RunWriter};
 use super::sealed;
 use super::snapshot::Snapshot;
@@ -17,7 +19,7 @@ pub(super) const HEAD_PATH: &str = "archive.json";
 pub(super) const GENERATIONS: &str = "generations";
 
 /// How far back a damaged archive is searched for a generation that is whole, to say so in the error.
-const LOOK_BACK: u64 = 64;
+pub(super) const LOOK_BACK: u64 = 64;
 
 /// One archive. Clones share it.
 #[derive(Clone, Debug)]
@@ -121,17 +123,10 @@ impl Archive {
         &self.head.source_cluster_id
     }
 
-    /// The numbers of all generations, ascending. A hole in them is damage.
+    /// The numbers of all recovery points, ascending, without those that are marked for deletion. A hole in the chain
+    /// is damage, unless a prune made it.
     pub async fn generations(&self) -> Result<Vec<u64>> {
-        let numbers = self.listed().await?;
-        for (position, number) in numbers.iter().enumerate() {
-            let expected = position as u64 + 1;
-            if *number != expected {
-                let damage = Damage::new(generation_path(expected), DamageKind::Missing);
-                return Err(self.with_restorable(damage, expected).await);
-            }
-        }
-        Ok(numbers)
+        Ok(self.catalogue().await?.points().collect())
     }
 
     /// The numbers that are there, holes or not.
@@ -145,15 +140,16 @@ impl Archive {
         Ok(numbers)
     }
 
-    /// The newest generation, merged. [`Error::Empty`] before the first.
+    /// The newest recovery point, merged. [`Error::Empty`] before the first.
     pub async fn latest(&self) -> Result<Snapshot> {
-        match self.generations().await?.last() {
-            Some(newest) => self.snapshot(*newest).await,
+        let catalogue = self.catalogue().await?;
+        match catalogue.points().next_back() {
+            Some(newest) => self.snapshot(newest, &catalogue).await,
             None => Err(Error::Empty { url: self.url() }),
         }
     }
 
-    /// The newest generation, merged; `None` before the first.
+    /// The newest recovery point, merged; `None` before the first.
     pub async fn latest_if_any(&self) -> Result<Option<Snapshot>> {
         match self.latest().await {
             Ok(snapshot) => Ok(Some(snapshot)),
@@ -162,32 +158,78 @@ impl Archive {
         }
     }
 
-    /// A generation, merged.
+    /// The end of the chain, merged, which the next run continues: the newest generation, also where that is no
+    /// recovery point but says what was pruned. `None` before the first.
+    pub async fn tip(&self) -> Result<Option<Snapshot>> {
+        let catalogue = self.catalogue().await?;
+        match catalogue.manifests().last() {
+            Some(newest) => Ok(Some(self.snapshot(*newest, &catalogue).await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// A recovery point, merged; also one that is marked for deletion. [`Error::Pruned`] for one that is gone.
     pub async fn generation(&self, number: u64) -> Result<Snapshot> {
-        let newest = match self.listed().await?.last() {
+        let listed = self.listed().await?;
+        let newest = match listed.last() {
             Some(newest) => *newest,
             None => return Err(Error::Empty { url: self.url() }),
         };
         if number == 0 || number > newest {
             return Err(Error::NoSuchGeneration { number, newest });
         }
-        self.snapshot(number).await
+        let (_, retention) = self.last_retention(&listed).await?;
+        match retention.standing(number) {
+            Standing::Point | Standing::Marked(_) => {}
+            Standing::Retention => return Err(Error::NoRecoveryPoint { number }),
+            Standing::Deleted => {
+                let mut points = listed.iter().copied();
+                let oldest = points.find(|point| retention.standing(*point) == Standing::Point);
+                return Err(Error::Pruned { number, oldest });
+            }
+        }
+        self.merged_or_restorable(number, None, &retention).await
     }
 
-    async fn snapshot(&self, number: u64) -> Result<Snapshot> {
-        match self.snapshot_at(number).await {
+    async fn snapshot(&self, number: u64, catalogue: &Catalogue) -> Result<Snapshot> {
+        let newest = catalogue.newest();
+        let known = newest.filter(|(generation, _)| generation.number == number);
+        let known = known.map(|(generation, digest)| (generation.clone(), digest));
+        self.merged_or_restorable(number, known, catalogue.retention())
+            .await
+    }
+
+    async fn merged_or_restorable(
+        &self,
+        number: u64,
+        known: Option<(Generation, Digest)>,
+        retention: &Retention,
+    ) -> Result<Snapshot> {
+        match self.snapshot_at(number, known, retention).await {
             Err(Error::Damaged(damage)) => {
                 // The damaged object may be an older one of the chain; what is before it is whole.
                 let at = generation_number(&damage.object).unwrap_or(number);
-                Err(self.with_restorable(*damage, at).await)
+                Err(self.with_restorable(*damage, at, retention).await)
             }
             result => result,
         }
     }
 
-    /// Walks the chain back to the last checkpoint, verifying every hash, and lays the generations on each other.
-    async fn snapshot_at(&self, number: u64) -> Result<Snapshot> {
-        let (newest, digest) = self.read_generation(number).await?;
+    /// Walks the chain back to the last checkpoint, verifying every hash, lays the generations on each other, and
+    /// leaves out what was pruned.
+    async fn snapshot_at(
+        &self,
+        number: u64,
+        known: Option<(Generation, Digest)>,
+        retention: &Retention,
+    ) -> Result<Snapshot> {
+        let (newest, digest) = match known {
+            Some(known) => known,
+            None => self.read_generation(number).await?,
+        };
+        if let Some(expected) = retention.anchor(number) {
+            check_link(number, expected, digest)?;
+        }
         let mut chain = vec![newest];
         while let Some(oldest) = chain.last()
             && !oldest.checkpoint
@@ -204,6 +246,7 @@ impl Archive {
                 .apply(generation)
                 .map_err(|mismatch| mismatched(generation.number, mismatch))?;
         }
+        merged.trim(&retention.floors);
         // The chain has at least the generation that was asked for, at its front.
         let newest = chain.swap_remove(0);
         Ok(Snapshot::new(self.clone(), newest, digest, merged))
@@ -247,12 +290,21 @@ impl Archive {
     }
 
     /// Says in the damage which generation before `number` is still whole.
-    async fn with_restorable(&self, mut damage: Damage, number: u64) -> Error {
+    pub(super) async fn with_restorable(
+        &self,
+        mut damage: Damage,
+        number: u64,
+        retention: &Retention,
+    ) -> Error {
         let mut candidate = number.saturating_sub(1);
         let lowest = candidate.saturating_sub(LOOK_BACK);
         damage.restorable = "nothing (no generation before it is whole)".into();
         while candidate > lowest {
-            if let Ok(snapshot) = self.snapshot_at(candidate).await {
+            let is_point = matches!(
+                retention.standing(candidate),
+                Standing::Point | Standing::Marked(_)
+            );
+            if is_point && let Ok(snapshot) = self.snapshot_at(candidate, None, retention).await {
                 damage.restorable = format!("generation {} and what it holds", snapshot.number());
                 break;
             }

@@ -5,7 +5,9 @@
 
 use super::block::BlockCompression;
 use super::kept;
-use super::manifest::{ClusterState, FORMAT_VERSION, Generation, Groups, TopicEntry};
+use super::manifest::{
+    ClusterRef, ClusterState, FORMAT_VERSION, Generation, Groups, GroupsRef, TopicEntry,
+};
 use super::merge::{Merged, tidy};
 use super::open::{generation_path, seal};
 use super::segment::Stream;
@@ -18,6 +20,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Every so many generations one lists everything, so that opening reads at most this many objects.
 pub const CHECKPOINT_EVERY: u64 = 32;
+
+/// Whether the generation of this number lists everything.
+pub(super) fn is_checkpoint(number: u64) -> bool {
+    (number - 1).is_multiple_of(CHECKPOINT_EVERY)
+}
 
 /// How a run writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -69,7 +76,7 @@ impl RunWriter {
                 why: format!("{run:?} is no name for a run (letters, digits, - and _)"),
             });
         }
-        let base = archive.latest_if_any().await?;
+        let base = archive.tip().await?;
         Ok(Self {
             archive,
             run: run.to_string(),
@@ -133,37 +140,77 @@ impl RunWriter {
         .await
     }
 
-    /// Writes groups and what is kept of the cluster, then the generation. Refused if any partition's books do not balance or do not continue the
-    /// base, and with [`Error::GenerationTaken`] if another run committed meanwhile.
-    pub async fn commit(self, new: NewGeneration) -> Result<Committed> {
-        let number = self.number();
-        let mut generation = self.assemble(number, &new)?;
+    /// Writes groups and what is kept of the cluster, then the generation. Refused if any partition's books do not
+    /// balance or do not continue the base, and with [`Error::GenerationTaken`] if another run committed meanwhile. A
+    /// prune that committed meanwhile changes nothing that the run goes on from: the generation then comes after it.
+    pub async fn commit(mut self, new: NewGeneration) -> Result<Committed> {
+        let first = self.number();
+        // Before anything is written: books that do not balance leave nothing behind.
+        let mut generation = self.assemble(first, &new)?;
+        let (groups, cluster) = self.put_kept(first, &new).await?;
+        loop {
+            let number = generation.number;
+            generation.groups = groups.clone();
+            generation.cluster = cluster.clone();
+            let path = generation_path(number);
+            let bytes = seal(&generation)?;
+            let digest = Digest::of(&bytes);
+            match self.archive.store().create(&path, bytes).await {
+                Ok(()) => {
+                    return Ok(Committed {
+                        number,
+                        digest,
+                        path,
+                        generation,
+                    });
+                }
+                Err(store::Error::Exists { .. }) => self.go_on_after_prunes(first).await?,
+                Err(error) => return Err(error.into()),
+            }
+            generation = self.assemble(self.number(), &new)?;
+        }
+    }
+
+    async fn put_kept(
+        &self,
+        number: u64,
+        new: &NewGeneration,
+    ) -> Result<(Option<GroupsRef>, Option<ClusterRef>)> {
         let before = self.base.as_ref().map(Snapshot::manifest);
+        let mut kept = (None, None);
         if let Some(groups) = &new.groups {
             let path = format!("groups/{number:08}-{}.json", self.run);
             let before = before.and_then(|before| before.groups.as_ref());
-            let reference = kept::put_groups(&self.archive, path, groups, before).await?;
-            generation.groups = Some(reference);
+            kept.0 = Some(kept::put_groups(&self.archive, path, groups, before).await?);
         }
         if let Some(cluster) = &new.cluster {
             let path = format!("cluster/{number:08}-{}.json", self.run);
             let before = before.and_then(|before| before.cluster.as_ref());
-            let reference = kept::put_cluster(&self.archive, path, cluster, before).await?;
-            generation.cluster = Some(reference);
+            kept.1 = Some(kept::put_cluster(&self.archive, path, cluster, before).await?);
         }
-        let path = generation_path(number);
-        let bytes = seal(&generation)?;
-        let digest = Digest::of(&bytes);
-        match self.archive.store().create(&path, bytes).await {
-            Ok(()) => Ok(Committed {
-                number,
-                digest,
-                path,
-                generation,
-            }),
-            Err(store::Error::Exists { .. }) => Err(Error::GenerationTaken { number }),
-            Err(error) => Err(error.into()),
+        Ok(kept)
+    }
+
+    /// Takes the end of the chain for the new base, if only prunes came between. Each call needs another commit of
+    /// somebody else, so this ends.
+    async fn go_on_after_prunes(&mut self, first: u64) -> Result<()> {
+        let taken = || Error::GenerationTaken { number: first };
+        let tip = self.archive.tip().await?.ok_or_else(taken)?;
+        if tip.number() < self.number() {
+            return Err(taken());
         }
+        for number in self.number()..=tip.number() {
+            let (generation, _) = self.archive.read_generation(number).await?;
+            let retention = generation.retention.ok_or_else(taken)?;
+            if retention.abandoned.contains(&self.run) {
+                return Err(Error::Abandoned {
+                    run: self.run.clone(),
+                    number,
+                });
+            }
+        }
+        self.base = Some(tip);
+        Ok(())
     }
 
     /// The generation without its groups and cluster.
@@ -206,6 +253,8 @@ impl RunWriter {
             topics,
             groups: None,
             cluster: None,
+            retention: None,
+            retention_at: self.base.as_ref().and_then(Snapshot::retention_at),
         };
         merged
             .apply(&generation)
@@ -214,7 +263,7 @@ impl RunWriter {
                 partition: mismatch.partition,
                 why: mismatch.why,
             })?;
-        if (number - 1).is_multiple_of(CHECKPOINT_EVERY) {
+        if is_checkpoint(number) {
             generation.checkpoint = true;
             generation.topics = merged.into_topics();
         }

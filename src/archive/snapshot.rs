@@ -10,6 +10,7 @@ use super::manifest::{
     ClusterState, Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry,
 };
 use super::merge::Merged;
+use super::retention::RetentionRef;
 use super::segment::{BlockCodec, BlockEntry, SegmentIndex, Stream};
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
 use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
@@ -199,6 +200,16 @@ impl Snapshot {
     /// The generation's own manifest: what its run added (all, if it is a checkpoint).
     pub fn manifest(&self) -> &Generation {
         &self.inner.generation
+    }
+
+    /// The generation that says what was pruned, as of this one.
+    pub(super) fn retention_at(&self) -> Option<RetentionRef> {
+        let generation = self.manifest();
+        let own = generation.retention.is_some().then_some(RetentionRef {
+            generation: generation.number,
+            digest: self.digest(),
+        });
+        own.or(generation.retention_at)
     }
 
     /// When the source's ends were read: the age of a backup counts from here.

@@ -212,6 +212,14 @@ fn of_archive(error: &archive::Error) -> Described {
         E::Encrypted { .. } => Described::new("E0364", message),
         E::NoSuchGeneration { .. } => Described::new("E0365", message)
             .fact("now", "kbr eval 'store(\"…\").generations()' lists them"),
+        E::Pruned { .. } | E::NoRecoveryPoint { .. } => Described::new("E0365", message)
+            .fact("now", "kbr eval 'store(\"…\").generations()' lists them"),
+        E::Abandoned { .. } => Described::new("E0370", message)
+            .fact(
+                "why",
+                "the run wrote nothing for longer than the prune's grace time",
+            )
+            .fact("now", "run the backup again"),
         E::GenerationTaken { .. } => {
             Described::new("E0366", message).fact("now", "run the backup again")
         }

@@ -21,7 +21,7 @@ const TOMBSTONES_LIVE: i64 = 86_400_000;
 pub async fn plan(client: &Client, store: &Store, options: &Options) -> Result<Plan> {
     let archive = Archive::open_if_exists(store.clone()).await?;
     let parent = match &archive {
-        Some(archive) => archive.latest_if_any().await?,
+        Some(archive) => archive.tip().await?,
         None => None,
     };
     let mut blocked = Vec::new();
@@ -301,7 +301,7 @@ pub async fn check(plan: &Plan, client: &Client, store: &Store) -> Result<()> {
     }
     let archive = Archive::open_if_exists(store.clone()).await?;
     let latest = match &archive {
-        Some(archive) => archive.latest_if_any().await?,
+        Some(archive) => archive.tip().await?,
         None => None,
     };
     let found = latest
