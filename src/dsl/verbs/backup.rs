@@ -2,6 +2,7 @@
 
 use super::clusters::Cluster;
 use super::restore::{patterns, selection};
+use crate::archive::BlockCompression;
 use crate::dsl::failure::Failure;
 use crate::dsl::invocation::Invocation;
 use crate::dsl::kind::Kind;
@@ -21,6 +22,7 @@ pub struct Backup {
     topics: Vec<String>,
     exclude: Vec<String>,
     groups: Vec<String>,
+    compression: String,
 }
 
 /// A planned backup.
@@ -40,6 +42,7 @@ pub static TABLE: &[Entry] = &[
                 topics: Vec::new(),
                 exclude: Vec::new(),
                 groups: Vec::new(),
+                compression: BlockCompression::default().name().to_string(),
             }))
         },
     )
@@ -69,6 +72,22 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("Which consumer groups' committed offsets are taken along.")
     .example("backup(prod).groups(\"checkout-*\")"),
+    Entry::option(
+        Kind::Backup,
+        "compression",
+        &[Parameter::choice("name", &["zstd", "lz4", "none"])],
+        "\"zstd\"",
+        |call| {
+            let mut builder: Backup = call.me()?;
+            builder.compression = call.text(0)?;
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc(
+        "How the archive's blocks are compressed where that pays. Batches that their producer has compressed are stored as \
+         they are, and with `none` all of them.",
+    )
+    .example("backup(prod).compression(\"none\")"),
     Entry::terminal(
         Kind::Backup,
         "to",
@@ -105,6 +124,10 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
     let options = backup::Options {
         topics: selection(&builder.topics, &builder.exclude)?,
         groups: selection(&builder.groups, &[])?,
+        block: BlockCompression::parse(&builder.compression).ok_or_else(|| {
+            let what = format!("no compression is called {:?}", builder.compression);
+            Failure::script("E0212", what)
+        })?,
         ..backup::Options::default()
     };
     let cluster = &builder.cluster.0;
