@@ -3,6 +3,8 @@
 //
 //   dataset --bootstrap ADDRESS --prefix PREFIX      writes the hard data set; prints what it wrote as JSON
 //   seed    --bootstrap ADDRESS FILE                 writes the data of a rehearsal's seed file (examples/seed.json)
+//   load    --bootstrap ADDRESS --topic TOPIC --partitions N --records N --size BYTES --codec CODEC --batch BYTES
+//           a new topic with so many records for a benchmark, evenly spread (scripts/bench)
 //   dump    --bootstrap ADDRESS --topic TOPIC,…      every record a read_committed consumer sees, as JSON lines
 //   next    --bootstrap ADDRESS --group GROUP        the record each partition of a group would read next
 //   commit  --bootstrap ADDRESS --group GROUP TOPIC:PARTITION:OFFSET[:METADATA]…
@@ -16,6 +18,7 @@ import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.Collection;
@@ -24,9 +27,12 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.concurrent.Future;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -34,6 +40,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
@@ -58,7 +65,7 @@ public final class Helper {
     }
 
     public static void main(String[] args) throws Exception {
-        if (args.length == 0) throw new IllegalArgumentException("a command is missing: dataset, seed, dump, next, commit, join, hang, session");
+        if (args.length == 0) throw new IllegalArgumentException("a command is missing: dataset, seed, load, dump, next, commit, join, hang, session");
         Map<String, String> options = new HashMap<>();
         List<String> arguments = new ArrayList<>();
         for (int i = 1; i < args.length; i++) {
@@ -69,6 +76,7 @@ public final class Helper {
         switch (args[0]) {
             case "dataset" -> helper.dataset(helper.option("prefix"));
             case "seed" -> helper.seed(helper.arguments.get(0));
+            case "load" -> helper.load(helper.option("topic"));
             case "dump" -> helper.dump(helper.option("topic"));
             case "next" -> helper.next(helper.option("group"));
             case "commit" -> helper.commit(helper.option("group"));
@@ -290,6 +298,76 @@ public final class Helper {
     /** A text as it is, anything else as JSON, null as null. */
     private static byte[] content(JsonNode node) {
         return node == null || node.isNull() ? null : bytes(node.isTextual() ? node.asText() : node.toString());
+    }
+
+    // ------------------------------------------------------------------------------ records for a benchmark
+
+    private static final int PARTITIONS_AT_ONCE = 5000;
+
+    /** The same records for the same arguments. Values are orders as JSON, cut to the size asked for. */
+    private void load(String topic) throws Exception {
+        int partitions = Integer.parseInt(option("partitions")), records = Integer.parseInt(option("records"));
+        int size = Integer.parseInt(option("size"));
+        Map<String, Object> config = Map.of("compression.type", option("codec"), "batch.size", Integer.parseInt(option("batch")),
+            "linger.ms", 100, "buffer.memory", 64L << 20);
+        long bytes = 0;
+        try (var admin = admin(); var producer = producer(config)) {
+            // A controller takes ten thousand records in one request, and a partition is one.
+            create(admin, topic, Math.min(partitions, PARTITIONS_AT_ONCE), Map.of("retention.ms", "-1"));
+            for (int made = PARTITIONS_AT_ONCE; made < partitions; made += PARTITIONS_AT_ONCE)
+                admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(Math.min(partitions, made + PARTITIONS_AT_ONCE)))).all().get();
+            SplittableRandom random = new SplittableRandom(4711);
+            String[] words = words(random);
+            List<Future<RecordMetadata>> last = new ArrayList<>();
+            for (int i = 0; i < records; i++) {
+                String customer = "customer-" + (100_000 + random.nextInt(50_000));
+                byte[] value = order(random, words, i, customer, size);
+                bytes += value.length;
+                // Ten in a row, so that a partition with ten records gets them in one batch.
+                var sent = producer.send(new ProducerRecord<>(topic, i / 10 % partitions, EPOCH + i, bytes(customer), value));
+                if (i >= records - 10 * partitions) last.add(sent);
+            }
+            producer.flush();
+            for (var sent : last) sent.get();
+        }
+        print(Map.of("topic", topic, "partitions", partitions, "records", records, "value_bytes", bytes));
+    }
+
+    private static String[] words(SplittableRandom random) {
+        String[] syllables = {"an", "be", "cor", "da", "el", "fi", "gra", "hol", "in", "ka", "lum", "mo", "ner", "or", "pel", "ri", "su", "ta", "ver", "zen"};
+        String[] words = new String[4000];
+        for (int i = 0; i < words.length; i++) {
+            StringBuilder word = new StringBuilder();
+            for (int part = 1 + random.nextInt(3); part >= 0; part--) word.append(syllables[random.nextInt(syllables.length)]);
+            words[i] = word.toString();
+        }
+        return words;
+    }
+
+    /** Names and codes that repeat, numbers that hardly do, identifiers that never do, and a text: zstd makes a third or a fourth of it. */
+    private static byte[] order(SplittableRandom random, String[] words, int number, String customer, int size) {
+        String[] states = {"created", "paid", "picked", "shipped", "delivered", "returned"};
+        StringBuilder json = new StringBuilder(size + 64);
+        json.append("{\"event\":\"order.updated\",\"schema\":3,\"order\":\"").append(hex(random)).append(hex(random))
+            .append("\",\"number\":").append(7_000_000 + number).append(",\"at\":\"").append(Instant.ofEpochMilli(EPOCH + number))
+            .append("\",\"customer\":\"").append(customer).append("\",\"status\":\"").append(states[random.nextInt(states.length)])
+            .append("\",\"currency\":\"EUR\",\"items\":[");
+        for (int item = 1 + random.nextInt(3); item >= 0; item--)
+            json.append("{\"article\":\"").append(words[random.nextInt(words.length)]).append('-').append(random.nextInt(1000))
+                .append("\",\"quantity\":").append(1 + random.nextInt(9)).append(",\"price\":").append(random.nextInt(20_000) / 100.0)
+                .append(item == 0 ? "}" : "},");
+        json.append("],\"trace\":\"").append(hex(random)).append("\",\"note\":\"");
+        // Few words make up most of a text.
+        while (json.length() < size - 2) {
+            double draw = random.nextDouble();
+            json.append(words[(int) (draw * draw * draw * words.length)]).append(' ');
+        }
+        json.setLength(Math.max(size - 2, 0));
+        return bytes(json.append("\"}").toString());
+    }
+
+    private static String hex(SplittableRandom random) {
+        return String.format("%016x", random.nextLong());
     }
 
     // ------------------------------------------------------------------------------------- the data set
