@@ -55,6 +55,9 @@ pub enum Error {
         seconds: u64,
         last: String,
     },
+    /// Every partition of a backup failed, and none of their records is kept.
+    #[error("nothing could be read: {}", why.first().map_or("no partition is left", String::as_str))]
+    NothingRead { why: Vec<String> },
     /// The source's log was cut below the archived end and written anew: nothing can be appended to what is archived.
     #[error(
         "{partition} was truncated at its source: {archived_to} offsets are archived, but its log (leader epoch {leader_epoch}) now ends that history at {end}"

@@ -56,6 +56,8 @@ pub struct NewLeader {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchedPartition {
     pub topic: String,
+    /// The broker was asked by topic id: this cannot be another topic of the same name.
+    pub by_id: bool,
     pub partition: PartitionId,
     pub error: ErrorCode,
     pub high_watermark: Offset,
@@ -117,7 +119,8 @@ impl Client {
         }
         let mut fetched = Vec::new();
         for topic in answer.responses {
-            let name = if topic.topic_id.is_nil() {
+            let by_id = !topic.topic_id.is_nil();
+            let name = if !by_id {
                 topic.topic.0.to_string()
             } else {
                 names.get(&topic.topic_id).cloned().ok_or(Error::Protocol {
@@ -127,7 +130,7 @@ impl Client {
                 })?
             };
             let partitions = topic.partitions.into_iter();
-            fetched.extend(partitions.map(|partition| fetched_partition(&name, partition)));
+            fetched.extend(partitions.map(|partition| fetched_partition(&name, by_id, partition)));
         }
         Ok(fetched)
     }
@@ -136,11 +139,12 @@ impl Client {
 /// From version 13 on topics are named by id only.
 const LAST_BY_NAME: i16 = 12;
 
-fn fetched_partition(topic: &str, partition: PartitionData) -> FetchedPartition {
+fn fetched_partition(topic: &str, by_id: bool, partition: PartitionData) -> FetchedPartition {
     let aborted = partition.aborted_transactions.unwrap_or_default();
     let leader = partition.current_leader;
     FetchedPartition {
         topic: topic.to_string(),
+        by_id,
         partition: PartitionId(partition.partition_index),
         error: ErrorCode(partition.error_code),
         high_watermark: Offset(partition.high_watermark),

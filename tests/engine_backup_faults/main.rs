@@ -6,7 +6,5 @@ mod histories;
 mod rivals;
 mod store;
 
-// The helpers serve more than one test file.
-#[allow(dead_code)]
 #[path = "../engine_backup_support/mod.rs"]
 mod engine_backup_support;

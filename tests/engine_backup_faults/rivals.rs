@@ -26,7 +26,7 @@ impl Race {
         let mut produced = Produced::default();
         for generation in 0..generations {
             let bytes = batch(Codec::None, generation as i64, 10);
-            produced.append(&world, "orders", 1, &bytes);
+            produced.append(&world.sandbox, "orders", 1, &bytes);
             world.backup().await;
         }
         let mut objects = Vec::new();
@@ -34,9 +34,9 @@ impl Race {
             let bytes = world.store.get(&path).await.unwrap();
             objects.push((path, bytes));
         }
-        produced.append(&world, "orders", 0, &large_batch(1, 300, 1000));
-        produced.append(&world, "orders", 1, &batch(Codec::Zstd, 50, 10));
-        produced.append(&world, "orders", 2, &batch(Codec::Lz4, 51, 10));
+        produced.append(&world.sandbox, "orders", 0, &large_batch(1, 300, 1000));
+        produced.append(&world.sandbox, "orders", 1, &batch(Codec::Zstd, 50, 10));
+        produced.append(&world.sandbox, "orders", 2, &batch(Codec::Lz4, 51, 10));
         Self {
             world: Arc::new(world),
             produced,

@@ -45,7 +45,8 @@ impl Scenario {
     }
 
     fn append(&mut self, topic: &str, partition: i32, bytes: &[u8]) {
-        self.produced.append(&self.world, topic, partition, bytes);
+        self.produced
+            .append(&self.world.sandbox, topic, partition, bytes);
     }
 
     /// A backup of what there is so far becomes the archive that every run begins with.

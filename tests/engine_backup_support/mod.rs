@@ -1,5 +1,8 @@
 //! What the backup tests share: a sandbox, an archive in memory, and both sides' records as plain values.
 
+// Each test file is a crate of its own and uses its own part of this.
+#![allow(dead_code)]
+
 use bytes::Bytes;
 use kbr::archive::{Archive, Depth, GapKind, Snapshot};
 use kbr::base::{CancellationToken, NoProgress, Offset, PartitionId};
@@ -42,8 +45,8 @@ pub struct Produced {
 
 impl Produced {
     /// Appends a batch to the source and remembers its records with the offsets they got.
-    pub fn append(&mut self, world: &World, topic: &str, partition: i32, bytes: &[u8]) {
-        let base = world.sandbox.append(topic, partition, bytes).unwrap().0;
+    pub fn append(&mut self, source: &Sandbox, topic: &str, partition: i32, bytes: &[u8]) {
+        let base = source.append(topic, partition, bytes).unwrap().0;
         let records = self.partitions.entry((topic.to_string(), partition));
         let records = records.or_default();
         for mut record in plain(bytes) {

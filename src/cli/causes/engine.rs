@@ -29,6 +29,18 @@ pub fn of_engine(error: &Error) -> Described {
         Error::Stalled { .. } => {
             Described::new("E0422", message).fact("now", "look at the partition's leader")
         }
+        Error::NothingRead { why } => {
+            let mut described = Described::new("E0425", message);
+            for also in why.iter().skip(1).take(4) {
+                described = described.fact("also", also);
+            }
+            described
+                .fact("changed", "nothing: no generation was added")
+                .fact(
+                    "now",
+                    "look at the partitions' leaders and run the backup again",
+                )
+        }
         Error::Drift(_) => Described::new("E0401", message)
             .exit(ExitClass::Drift)
             .fact(

@@ -9,11 +9,12 @@ use crate::dsl::kind::Kind;
 use crate::dsl::reading;
 use crate::dsl::steps::{self, BackupRun};
 use crate::dsl::table::{Entry, Parameter};
-use crate::dsl::values::StoreValue;
+use crate::dsl::values::{self, StoreValue};
 use crate::engine::backup;
 use crate::run::ArchiveFact;
 use rhai::{Array, Dynamic};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The builder: a value, copied by each option.
 #[derive(Clone)]
@@ -23,11 +24,15 @@ pub struct Backup {
     exclude: Vec<String>,
     groups: Vec<String>,
     compression: String,
+    deadline: Duration,
 }
 
 /// A planned backup.
 #[derive(Clone)]
 pub struct BackedUp(pub Arc<BackupRun>);
+
+/// In milliseconds.
+const SHORTEST_DEADLINE: u64 = 1000;
 
 const NAMES: &[Parameter] = &[Parameter::many("names", &[Kind::Text])];
 
@@ -43,6 +48,7 @@ pub static TABLE: &[Entry] = &[
                 exclude: Vec::new(),
                 groups: Vec::new(),
                 compression: BlockCompression::default().name().to_string(),
+                deadline: backup::Options::default().stall,
             }))
         },
     )
@@ -88,6 +94,29 @@ pub static TABLE: &[Entry] = &[
          they are, and with `none` all of them.",
     )
     .example("backup(prod).compression(\"none\")"),
+    Entry::option(
+        Kind::Backup,
+        "deadline",
+        &[Parameter::one("time", &[Kind::Duration])],
+        "`minutes(1)`",
+        |call| {
+            let mut builder: Backup = call.me()?;
+            let time: values::Duration = call.argument(0)?;
+            builder.deadline = match u64::try_from(time.0) {
+                Ok(ms) if ms >= SHORTEST_DEADLINE => Duration::from_millis(ms),
+                _ => {
+                    return Err(Failure::script("E0212", "a deadline of less than a second")
+                        .help("a partition gets at least `seconds(1)`"));
+                }
+            };
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc(
+        "How long a partition may go without a new offset before it fails by name. The others go on, and the generation \
+         says that it is partial.",
+    )
+    .example("backup(prod).deadline(minutes(5))"),
     Entry::terminal(
         Kind::Backup,
         "to",
@@ -128,6 +157,7 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
             let what = format!("no compression is called {:?}", builder.compression);
             Failure::script("E0212", what)
         })?,
+        stall: builder.deadline,
         ..backup::Options::default()
     };
     let cluster = &builder.cluster.0;

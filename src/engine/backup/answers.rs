@@ -131,6 +131,7 @@ impl Fetcher {
 
     fn data(&mut self, index: usize, part: FetchedPartition) {
         let track = &mut self.tracks[index];
+        track.by_id &= part.by_id;
         let records = match upgraded(part.records) {
             Ok(records) => records,
             Err(source) => {

@@ -22,6 +22,10 @@ use crate::kafka::{self, Client, ErrorCode, TopicsWanted};
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the cluster may take to answer questions whose answers a backup can do without.
+const LOOKING_AGAIN: Duration = Duration::from_secs(10);
 
 /// Takes the backup. What could not be read to its end is named in the report, and the generation says that it is
 /// partial; an error means that nothing was committed.
@@ -43,18 +47,27 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         ));
     }
 
-    run.progress.doing("reading committed offsets");
-    // Of every topic: a group's offset on one that this run leaves out must not pass for one on an older incarnation.
-    let ids: BTreeMap<String, TopicId> = client
-        .topics(TopicsWanted::All)
-        .await?
-        .into_iter()
-        .map(|topic| (topic.name, topic.id))
-        .collect();
-    let groups = groups::read(client, &plan.groups, &ids).await?;
-    run.progress.doing("reading the ends of partitions");
-    let consistency_point = time::now();
-    let beginning = Beginning::look(plan, client).await?;
+    let beginning = async {
+        run.progress.doing("reading committed offsets");
+        // Of every topic: a group's offset on one that this run leaves out must not pass for one on an older
+        // incarnation.
+        let ids: BTreeMap<String, TopicId> = client
+            .topics(TopicsWanted::All)
+            .await?
+            .into_iter()
+            .map(|topic| (topic.name, topic.id))
+            .collect();
+        let groups = groups::read(client, &plan.groups, &ids).await?;
+        run.progress.doing("reading the ends of partitions");
+        let consistency_point = time::now();
+        let beginning = Beginning::look(plan, client).await?;
+        Ok::<_, Error>((groups, consistency_point, beginning))
+    };
+    let (groups, consistency_point, beginning) = tokio::select! {
+        begun = beginning => begun?,
+        // Nothing was read of any partition: there is nothing to keep.
+        () = run.cancel.cancelled() => return Err(Error::Cancelled),
+    };
 
     run.progress.doing("reading records");
     run.progress.total(beginning.offsets(), 0);
@@ -75,14 +88,20 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
 
     run.progress.doing("committing the generation");
     let cancelled = fetched.cancelled;
-    let gone = replaced_topics(plan, client).await?;
+    let identity = Identity::look_again(plan, client).await;
     let mut done = Books {
         plan,
         ends: &ends,
-        gone,
+        identity,
         entries: BTreeMap::new(),
     }
     .settle(fetched, &mut failures);
+    if !cancelled && nothing_kept(plan, &done, &failures) {
+        let failed = failures.iter();
+        return Err(Error::NothingRead {
+            why: failed.map(|failure| failure.why.clone()).collect(),
+        });
+    }
     let open = name_open_transactions(client, &done, &groups.groups).await;
     let mut incomplete = incomplete(cancelled, &done, &failures, &groups);
     incomplete.extend(open.committed_beyond);
@@ -196,29 +215,73 @@ fn begin(partition: &PlanPartition, end: &End) -> Offset {
     }
 }
 
-/// Topics that are not the planned ones any more: what was read of them may belong to either.
-async fn replaced_topics(plan: &Plan, client: &Client) -> Result<Vec<String>> {
-    let names: Vec<String> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
-    let now = client.topics(TopicsWanted::Named(&names)).await?;
-    Ok(plan
-        .topics
-        .iter()
-        .filter(|planned| {
+/// Whether every partition failed before a single offset of it was taken.
+fn nothing_kept(plan: &Plan, done: &Entries, failures: &[Failure]) -> bool {
+    let failed = |at: &TopicPartition| failures.iter().any(|failure| failure.partition == *at);
+    !failures.is_empty()
+        && plan
+            .partitions()
+            .all(|(topic, partition)| failed(&topic.at(partition)))
+        && done.values().all(|entry| entry.to <= entry.from)
+}
+
+/// Whether the topics are still the planned ones after they were read.
+struct Identity {
+    /// What was read of these may belong to either.
+    replaced: Vec<String>,
+    /// Why nobody could be asked. What was read by topic id is certain even then.
+    unknown: Option<String>,
+}
+
+impl Identity {
+    async fn look_again(plan: &Plan, client: &Client) -> Self {
+        let names: Vec<String> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
+        let asking = client.topics(TopicsWanted::Named(&names));
+        let unknown = |why: String| Self {
+            replaced: Vec::new(),
+            unknown: Some(why),
+        };
+        // Bounded: a cluster that is gone must not cost what was read of it before.
+        let now = match tokio::time::timeout(LOOKING_AGAIN, asking).await {
+            Ok(Ok(now)) => now,
+            Ok(Err(error)) => return unknown(error.to_string()),
+            Err(_) => return unknown(format!("no answer within {LOOKING_AGAIN:?}")),
+        };
+        let replaced = |planned: &&PlanTopic| {
             now.iter().any(|topic| {
                 topic.name == planned.name
                     && topic.error == ErrorCode::NONE
                     && topic.id != planned.id
             })
-        })
-        .map(|planned| planned.name.clone())
-        .collect())
+        };
+        Self {
+            replaced: plan
+                .topics
+                .iter()
+                .filter(replaced)
+                .map(|planned| planned.name.clone())
+                .collect(),
+            unknown: None,
+        }
+    }
+
+    /// Why nothing of the partition may be kept.
+    fn objection(&self, track: &Track) -> Option<String> {
+        if self.replaced.contains(&track.stream.topic) {
+            return Some("the topic was deleted and created again while it was read".to_string());
+        }
+        let why = self.unknown.as_ref().filter(|_| !track.by_id)?;
+        Some(format!(
+            "nobody could say whether the topic is still the same: {why}"
+        ))
+    }
 }
 
 /// Turns what was copied into the generation's entries.
 struct Books<'a> {
     plan: &'a Plan,
     ends: &'a BTreeMap<TopicPartition, End>,
-    gone: Vec<String>,
+    identity: Identity,
     entries: BTreeMap<TopicPartition, PartitionEntry>,
 }
 
@@ -258,8 +321,7 @@ impl Books<'_> {
                 let why = format!("it was read up to {reached} and not to {}", track.to);
                 failures.push(failure(&track, Some(reached), why));
             }
-            if self.gone.contains(&track.stream.topic) {
-                let why = "the topic was deleted and created again while it was read".to_string();
+            if let Some(why) = self.identity.objection(&track) {
                 failures.push(failure(&track, None, why));
                 continue;
             }
@@ -384,10 +446,9 @@ async fn name_open_transactions(
         return named;
     }
     let partitions: Vec<TopicPartition> = open.iter().map(|(at, _)| (*at).clone()).collect();
-    let mut producers = client
-        .describe_producers(&partitions)
-        .await
-        .unwrap_or_default();
+    let described = client.describe_producers(&partitions);
+    let described = tokio::time::timeout(LOOKING_AGAIN, described).await;
+    let mut producers = described.ok().and_then(Result::ok).unwrap_or_default();
     for (at, gap) in open {
         let mut text = format!(
             "{at}: offsets {} to {} belong to open transactions and are not archived yet",

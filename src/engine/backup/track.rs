@@ -47,6 +47,8 @@ pub(super) struct Track {
     pub to: Offset,
     pub stage: Stage,
     pub in_flight: bool,
+    /// Everything so far was asked for by topic id.
+    pub by_id: bool,
     /// Where the log starts now, if that lies beyond the last chunk's end.
     pub log_start: Option<Offset>,
     /// Answers in a row without anything new.
@@ -67,6 +69,7 @@ impl Track {
             to,
             stage: Stage::Waiting,
             in_flight: false,
+            by_id: true,
             log_start: None,
             empty_answers: 0,
             progress_at: Instant::now(),
