@@ -166,8 +166,9 @@ async fn two_processes_that_back_up_into_one_archive_tell_one_story() {
             _ => &[("KBR_STATE_DIR", &elsewhere)],
         };
         let runs = [scene.start("archive", &[]), scene.start("archive", second)];
-        let codes = runs.map(|run| run.end().code().unwrap());
-        let when = format!("round {round}, exit statuses {codes:?}");
+        let codes = runs.each_ref().map(|run| run.end().code().unwrap());
+        let texts = runs.map(|run| run.text()).join("\n");
+        let when = format!("round {round}, exit statuses {codes:?}\n{texts}");
         let won = codes.iter().filter(|code| **code == 0).count() as u64;
         assert!(won > 0, "{when}");
         // Drift, or the generation was taken.

@@ -5,6 +5,8 @@ use crate::support::Folder;
 use kbr::archive::Archive;
 use kbr::record::Codec;
 use kbr::store::Store;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -60,7 +62,10 @@ impl Scene {
         let text = format!(
             "backup(cluster(\"prod\")).deadline(seconds(4)).to(store(\"file:{archive}\"));\n"
         );
-        self.folder.write(&name, &text);
+        // Not again: another kbr may be reading it.
+        if !self.folder.file(&name).exists() {
+            self.folder.write(&name, &text);
+        }
         name
     }
 
@@ -87,12 +92,16 @@ impl Scene {
     pub fn start(&self, archive: &str, environment: &[(&str, &str)]) -> Running {
         let runbook = self.runbook(archive);
         let mut command = self.folder.command(&["run", &runbook, "--execute"]);
+        let written = tempfile::tempfile().unwrap();
         command
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        Running(Arc::new(Mutex::new(command.spawn().unwrap())))
+            .stdout(written.try_clone().unwrap())
+            .stderr(written.try_clone().unwrap());
+        Running {
+            child: Arc::new(Mutex::new(command.spawn().unwrap())),
+            written: Arc::new(Mutex::new(written)),
+        }
     }
 
     pub async fn generations(&self, archive: &str) -> u64 {
@@ -141,16 +150,19 @@ impl Scene {
 
 /// A kbr that runs. Ends with its value at the latest.
 #[derive(Clone)]
-pub struct Running(Arc<Mutex<Child>>);
+pub struct Running {
+    child: Arc<Mutex<Child>>,
+    written: Arc<Mutex<File>>,
+}
 
 impl Running {
     pub fn kill(&self) {
         // One that has ended already cannot be killed, and need not be.
-        let _ = self.0.lock().unwrap().kill();
+        let _ = self.child.lock().unwrap().kill();
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.0.lock().unwrap().id();
+        let pid = self.child.lock().unwrap().id();
         let sent = std::process::Command::new("sh")
             .args(["-c", &format!("kill -{name} {pid}")])
             .stderr(Stdio::null())
@@ -158,12 +170,21 @@ impl Running {
         sent.unwrap();
     }
 
+    /// What it has printed so far.
+    pub fn text(&self) -> String {
+        let mut written = self.written.lock().unwrap();
+        let mut text = String::new();
+        written.seek(SeekFrom::Start(0)).unwrap();
+        written.read_to_string(&mut text).unwrap();
+        text
+    }
+
     /// Waits for its end.
     pub fn end(&self) -> ExitStatus {
         tokio::task::block_in_place(|| {
             let deadline = Instant::now() + LIMIT;
             loop {
-                if let Some(status) = self.0.lock().unwrap().try_wait().unwrap() {
+                if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
                     return status;
                 }
                 if Instant::now() > deadline {
