@@ -47,6 +47,12 @@ pub enum Error {
     #[error("generation {number} gave up run {run} and its objects; nothing of this run counts")]
     Abandoned { run: String, number: u64 },
 
+    /// A prune was planned on an end of the chain that is not the end any more.
+    #[error(
+        "the archive ended with generation {planned} when this was planned, and ends with {found} now; nothing was changed"
+    )]
+    Changed { planned: u64, found: u64 },
+
     /// Another run committed in between.
     #[error(
         "generation {number} was committed by another run meanwhile; nothing of this run counts"

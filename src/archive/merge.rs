@@ -130,8 +130,8 @@ impl Merged {
         Ok(())
     }
 
-    /// Leaves out what a prune has dropped. A topic of which nothing is left stays as a name without partitions, so
-    /// that its incarnation is never given to another.
+    /// Leaves out what a prune has dropped. A topic of which nothing is left stays as a name with empty partitions,
+    /// so that its incarnation is never given to another.
     pub(super) fn trim(&mut self, floors: &[Floor]) {
         for floor in floors {
             let key = (floor.topic.clone(), floor.incarnation);
@@ -139,10 +139,6 @@ impl Merged {
                 continue;
             };
             if topic.entry.id != floor.id {
-                continue;
-            }
-            if floor.whole {
-                topic.partitions.clear();
                 continue;
             }
             for partition in &floor.partitions {
@@ -171,6 +167,21 @@ impl Merged {
     ) -> impl Iterator<Item = (&'a (String, u32), &'a MergedTopic)> + use<'a> {
         self.topics
             .range((name.to_string(), 0)..=(name.to_string(), u32::MAX))
+    }
+
+    /// Every topic and incarnation without its partitions, whether it is the current one of its name, and its
+    /// partitions. Sorted.
+    pub(super) fn topics(
+        &self,
+    ) -> impl Iterator<Item = (&TopicEntry, bool, impl Iterator<Item = &PartitionEntry>)> {
+        let mut topics = self.topics.values().peekable();
+        std::iter::from_fn(move || {
+            let topic = topics.next()?;
+            let newer = topics.peek();
+            let newest = newer.is_none_or(|newer| newer.entry.name != topic.entry.name);
+            let current = newest && !topic.entry.removed;
+            Some((&topic.entry, current, topic.partitions.values()))
+        })
     }
 
     /// Every topic and incarnation with all its partitions, sorted.
@@ -218,10 +229,10 @@ fn pick(
     }
 }
 
-/// Leaves out what lies before `floor`, as far as whole segments and countable gaps allow: the books still balance.
-pub(super) fn cut(entry: &mut PartitionEntry, floor: Offset) {
+/// Where an entry begins once what lies before `floor` is left out, as far as whole segments and countable gaps
+/// allow: a segment that reaches over it stays whole, and so does a gap of which nobody knows how much lies where.
+pub(super) fn cut_at(entry: &PartitionEntry, floor: Offset) -> Offset {
     let mut at = floor.min(entry.to);
-    // A segment that reaches over it stays whole, and so does a gap of which nobody knows how much lies where.
     loop {
         let segments = entry.segments.iter();
         let segments = segments.filter(|s| s.first < at && s.last >= at);
@@ -232,10 +243,15 @@ pub(super) fn cut(entry: &mut PartitionEntry, floor: Offset) {
         let lower = segments.map(|s| s.first).chain(gaps.map(|gap| gap.from));
         match lower.min() {
             Some(lower) => at = lower,
-            None => break,
+            None => return at.max(entry.from),
         }
     }
-    if at <= entry.from {
+}
+
+/// Leaves out what lies before [`cut_at`]: the books still balance.
+fn cut(entry: &mut PartitionEntry, floor: Offset) {
+    let at = cut_at(entry, floor);
+    if at == entry.from {
         return;
     }
     entry.segments.retain(|segment| segment.first >= at);

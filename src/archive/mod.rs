@@ -14,6 +14,7 @@ mod kept;
 mod manifest;
 mod merge;
 mod open;
+mod prune;
 mod retention;
 mod run_writer;
 mod sealed;
@@ -31,6 +32,10 @@ pub use manifest::{
     GroupEntry, GroupOffset, Groups, GroupsRef, PartitionEntry, QuotaEntry, SegmentRef, TopicEntry,
 };
 pub use open::{Archive, parse_generation, parse_head};
+pub use prune::{
+    Back, DataGoing, Fate, ObjectGoing, ObjectKind, PlannedPoint, Policy, Progressed, PrunePlan,
+    Pruned, Tip, UndeletePlan, Why,
+};
 pub use retention::{
     Anchor, Floor, Numbers, PartitionFloor, Retention, RetentionRef, Round, Standing,
 };

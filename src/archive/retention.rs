@@ -81,17 +81,13 @@ pub struct Floor {
     pub topic: String,
     pub id: TopicId,
     pub incarnation: u32,
-    /// Nothing of it is left.
-    #[serde(default)]
-    pub whole: bool,
-    #[serde(default)]
     pub partitions: Vec<PartitionFloor>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionFloor {
     pub partition: PartitionId,
-    /// Offsets below it are not needed.
+    /// Offsets below it are not needed. The end of what was archived, if nothing is.
     pub before: Offset,
 }
 

@@ -16,6 +16,14 @@ pub fn format_instant(at: TimestampMs) -> String {
     }
 }
 
+/// The day, the ISO week and the month that an instant lies in, in UTC: `2026-11-20`, `2026-W47`, `2026-11`.
+pub fn calendar(at: TimestampMs) -> [String; 3] {
+    match DateTime::<Utc>::from_timestamp_millis(at.0) {
+        Some(time) => ["%Y-%m-%d", "%G-W%V", "%Y-%m"].map(|form| time.format(form).to_string()),
+        None => [(); 3].map(|()| at.0.to_string()),
+    }
+}
+
 /// Parses an instant, exact to the millisecond.
 ///
 /// RFC 3339 with any zone, the same without one (UTC), a date (its first millisecond, UTC), epoch
@@ -116,6 +124,16 @@ mod tests {
     use super::*;
 
     const NOW: TimestampMs = TimestampMs(1_795_255_200_000);
+
+    #[test]
+    fn a_week_belongs_to_the_year_of_its_thursday() {
+        let at = |text: &str| calendar(parse_instant(text, NOW).unwrap());
+        assert_eq!(
+            at("2026-11-20T23:59:59.999Z"),
+            ["2026-11-20", "2026-W47", "2026-11"]
+        );
+        assert_eq!(at("2027-01-01"), ["2027-01-01", "2026-W53", "2027-01"]);
+    }
 
     #[test]
     fn instants_are_read_to_the_millisecond_in_every_form() {

@@ -12,6 +12,6 @@ mod writer;
 
 pub use error::{Error, Result};
 pub use faults::{Fault, Faults};
-pub use open::{DEFAULT_DEADLINE, MAX_OBJECT, Store};
+pub use open::{DEFAULT_DEADLINE, Listed, MAX_OBJECT, Store};
 pub use url::StoreUrl;
 pub use writer::{ObjectWriter, PART_SIZE, Written};

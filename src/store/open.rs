@@ -2,7 +2,7 @@
 
 use super::writer::ObjectWriter;
 use super::{Error, Faults, Result, StoreUrl};
-use crate::base::Digest;
+use crate::base::{Digest, TimestampMs};
 use bytes::Bytes;
 use futures::StreamExt;
 use object_store::local::LocalFileSystem;
@@ -28,6 +28,14 @@ const HASH_CHUNK: u64 = 4 << 20;
 /// `memory:` stores live as long as the process and are shared by name.
 static MEMORY: LazyLock<Mutex<HashMap<String, Arc<InMemory>>>> =
     LazyLock::new(|| Mutex::new(HashMap::new()));
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listed {
+    pub path: String,
+    pub size: u64,
+    pub modified: TimestampMs,
+}
 
 /// A place that holds objects. Clones share it.
 #[derive(Clone)]
@@ -319,6 +327,15 @@ impl Store {
 
     /// Every object whose path starts with the folders of `prefix` (all, if it is empty), with its size, sorted.
     pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64)>> {
+        let listed = self.list_objects(prefix).await?;
+        Ok(listed
+            .into_iter()
+            .map(|object| (object.path, object.size))
+            .collect())
+    }
+
+    /// As [`Store::list`], with the time of each object's last change by the store's own clock.
+    pub async fn list_objects(&self, prefix: &str) -> Result<Vec<Listed>> {
         let Some(store) = self.reading()? else {
             return Ok(Vec::new());
         };
@@ -334,7 +351,11 @@ impl Store {
             .answer("list", prefix, async { listing.next().await.transpose() })
             .await?
         {
-            found.push((object.location.to_string(), object.size));
+            found.push(Listed {
+                path: object.location.to_string(),
+                size: object.size,
+                modified: TimestampMs(object.last_modified.timestamp_millis()),
+            });
         }
         found.sort();
         Ok(found)

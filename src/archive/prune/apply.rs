@@ -1,0 +1,127 @@
+//! Carries out a prune: first the commit that says it, then the deletions that the commit allows.
+
+use super::plan::{ObjectGoing, ObjectKind, PrunePlan, Tip, commit_of};
+use crate::archive::open::{generation_path, seal};
+use crate::archive::retention::Retention;
+use crate::archive::{Archive, Error, Result, Snapshot};
+use crate::base::{CancellationToken, Digest, Progress, TimestampMs, time};
+use crate::store;
+use serde::{Deserialize, Serialize};
+
+/// What came of a prune.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// The generation that says it; none if there was nothing to say.
+    pub commit: Option<Tip>,
+    pub marked: Vec<u64>,
+    pub deleted: Vec<u64>,
+    pub objects: u64,
+    pub bytes: u64,
+    /// It was cancelled: so many objects are left for the next prune.
+    pub left: u64,
+}
+
+/// How an approved plan is carried out.
+pub struct Progressed<'a> {
+    /// Names the commit: letters, digits, `-` and `_`.
+    pub run: &'a str,
+    pub progress: &'a dyn Progress,
+    /// Ends it between two deletions.
+    pub cancel: &'a CancellationToken,
+}
+
+impl PrunePlan {
+    /// Whether the archive still ends where it was planned; [`Error::Changed`] if not.
+    pub async fn check(&self, archive: &Archive) -> Result<()> {
+        tip_of(archive, self.tip).await.map(|_| ())
+    }
+
+    /// Commits, then deletes. What it does not come to delete, the next prune does.
+    pub async fn apply(&self, archive: &Archive, how: Progressed<'_>) -> Result<Pruned> {
+        let tip = tip_of(archive, self.tip).await?;
+        let mut done = Pruned {
+            commit: None,
+            marked: self.marks(),
+            deleted: self.deletes(),
+            objects: 0,
+            bytes: 0,
+            left: 0,
+        };
+        if let Some(retention) = &self.retention {
+            let mut retention = retention.clone();
+            let now = TimestampMs(self.now.0.max(time::now().0));
+            // The grace time begins when it is said, not when it was planned.
+            if self.marks_anew
+                && let Some(own) = retention.rounds.last_mut()
+            {
+                own.since = now;
+            }
+            how.progress.doing("committing what goes");
+            done.commit = Some(commit(archive, &tip, &retention, how.run, now).await?);
+        }
+        how.progress.doing("deleting objects");
+        how.progress
+            .total(self.objects.len() as u64, self.bytes_now());
+        for object in &self.objects {
+            if how.cancel.is_cancelled() {
+                done.left = self.objects.len() as u64 - done.objects;
+                break;
+            }
+            delete(archive, object).await?;
+            done.objects += 1;
+            done.bytes += object.size;
+            how.progress.advance(1, object.size);
+        }
+        Ok(done)
+    }
+}
+
+async fn delete(archive: &Archive, object: &ObjectGoing) -> Result<()> {
+    // A manifest that a commit says is gone is not read any more, so a crash between two deletions is harmless.
+    debug_assert!(object.kind != ObjectKind::Manifest || object.path.starts_with("generations/"));
+    match archive.store().delete(&object.path).await {
+        Ok(()) => Ok(()),
+        // Another prune was here, or the answer to our own request was lost.
+        Err(store::Error::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The end of the chain, which must be the planned one.
+pub(super) async fn tip_of(archive: &Archive, planned: Tip) -> Result<Snapshot> {
+    let changed = |found: u64| Error::Changed {
+        planned: planned.number,
+        found,
+    };
+    let tip = archive.tip().await?.ok_or_else(|| changed(0))?;
+    if (tip.number(), tip.digest()) != (planned.number, planned.digest) {
+        return Err(changed(tip.number()));
+    }
+    Ok(tip)
+}
+
+/// Adds the generation that says what was pruned. Of two that try at once one is told [`Error::Changed`].
+pub(super) async fn commit(
+    archive: &Archive,
+    tip: &Snapshot,
+    retention: &Retention,
+    run: &str,
+    now: TimestampMs,
+) -> Result<Tip> {
+    let generation = commit_of(archive, tip, retention, run, now);
+    let number = generation.number;
+    let bytes = seal(&generation)?;
+    let digest = Digest::of(&bytes);
+    match archive
+        .store()
+        .create(&generation_path(number), bytes)
+        .await
+    {
+        Ok(()) => Ok(Tip { number, digest }),
+        Err(store::Error::Exists { .. }) => Err(Error::Changed {
+            planned: tip.number(),
+            found: number,
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
