@@ -11,6 +11,8 @@ use super::kept::{read_cluster, read_groups};
 use super::manifest::{Generation, SegmentRef};
 use super::merge::Merged;
 use super::open::{HEAD_PATH, check_link, generation_path, mismatched};
+use super::prune::holdings::{Holdings, Offsets, offsets_of};
+use super::retention::{Retention, Standing};
 use super::segment::{
     BlockEntry, HEADER_LEN, SegmentIndex, Stream, TRAILER_LEN, decode_header, encode_index,
 };
@@ -126,10 +128,19 @@ impl Verifier<'_> {
     /// Walks the whole chain and gathers every segment that a generation names.
     async fn generations(&mut self) -> Result<BTreeMap<String, Listed>> {
         let numbers = self.archive.listed().await?;
+        let read = self.archive.last_retention(&numbers).await;
+        let (_, retention) = self.keep(read)?.unwrap_or_default();
         let mut segments = BTreeMap::new();
+        let mut pruned = Pruned::new(&retention);
         let mut merged = Some(Merged::default());
         let mut parent: Option<Digest> = None;
         for number in 1..=numbers.last().copied().unwrap_or(0) {
+            if retention.is_gone(number) {
+                // The chain goes on at a checkpoint after the hole.
+                merged = None;
+                parent = None;
+                continue;
+            }
             self.named.insert(generation_path(number));
             let read = self.archive.read_generation(number).await;
             let Some((generation, digest)) = self.keep(read)? else {
@@ -142,11 +153,20 @@ impl Verifier<'_> {
                 let link = check_link(number - 1, expected, found);
                 self.keep(link)?;
             }
+            if let Some(expected) = retention.anchor(number) {
+                let anchored = check_link(number, expected, digest);
+                self.keep(anchored)?;
+            }
+            let follows = parent.is_some();
             parent = Some(digest);
-            self.lay(&mut merged, &generation)?;
-            self.kept(&generation).await?;
+            self.lay(&mut merged, &generation, &retention)?;
+            if retention.standing(number) != Standing::Deleted {
+                self.kept(&generation).await?;
+            }
             self.gather(&generation, &mut segments)?;
+            pruned.add(&generation, follows, merged.as_ref());
         }
+        pruned.leave_out(&mut segments);
         Ok(segments)
     }
 
@@ -172,7 +192,12 @@ impl Verifier<'_> {
     }
 
     /// Lays a generation on the ones before it. After a lost generation only a checkpoint can go on.
-    fn lay(&mut self, merged: &mut Option<Merged>, generation: &Generation) -> Result<()> {
+    fn lay(
+        &mut self,
+        merged: &mut Option<Merged>,
+        generation: &Generation,
+        retention: &Retention,
+    ) -> Result<()> {
         let before = merged.take();
         if before.is_none() && !generation.checkpoint {
             let mut damage = Damage::new(
@@ -188,9 +213,13 @@ impl Verifier<'_> {
         let mut laid = after.apply(generation);
         if laid.is_ok()
             && generation.checkpoint
-            && let Some(before) = before
+            && let Some(mut before) = before
         {
-            laid = after.continues(&before);
+            // What was pruned may be in both, or in the older one only.
+            before.trim(&retention.floors);
+            let mut trimmed = after.clone();
+            trimmed.trim(&retention.floors);
+            laid = trimmed.continues(&before);
         }
         match laid {
             Ok(()) => *merged = Some(after),
@@ -344,6 +373,77 @@ impl Verifier<'_> {
                 Some(kind) => listed.damaged(Damage::new(&segment.path, kind)),
                 None => error.into(),
             })
+    }
+}
+
+/// Which segments the recovery points of a pruned archive hold. The manifests that are left may name more, and that
+/// may be gone.
+struct Pruned<'a> {
+    retention: &'a Retention,
+    floors: [Offsets; 1],
+    holdings: Holdings,
+    /// Named by recovery points whose chain is broken.
+    unsure: BTreeSet<String>,
+}
+
+impl<'a> Pruned<'a> {
+    fn new(retention: &'a Retention) -> Self {
+        Self {
+            retention,
+            floors: [offsets_of(&retention.floors)],
+            holdings: Holdings::default(),
+            unsure: BTreeSet::new(),
+        }
+    }
+
+    /// Nothing was ever deleted: every segment that is named must be there.
+    fn is_whole(&self) -> bool {
+        self.retention.deleted.is_empty() && self.retention.gone.is_empty()
+    }
+
+    fn add(&mut self, generation: &Generation, follows: bool, merged: Option<&Merged>) {
+        if self.is_whole() {
+            return;
+        }
+        let is_point = matches!(
+            self.retention.standing(generation.number),
+            Standing::Point | Standing::Marked(_)
+        );
+        match merged {
+            Some(merged) => {
+                let sets = u8::from(is_point);
+                self.holdings
+                    .add(generation, follows, merged, sets, &self.floors);
+            }
+            None if is_point => {
+                let partitions = generation.topics.iter().flat_map(|t| &t.partitions);
+                let segments = partitions.flat_map(|partition| &partition.segments);
+                self.unsure
+                    .extend(segments.map(|segment| segment.path.clone()));
+            }
+            None => {}
+        }
+    }
+
+    fn leave_out(&self, segments: &mut BTreeMap<String, Listed>) {
+        if self.is_whole() {
+            return;
+        }
+        let places = self.holdings.segments.keys();
+        let held: BTreeSet<(&str, &str, i32)> = places
+            .map(|place| {
+                let topic = place.topic.name.as_str();
+                (&*place.path, topic, place.partition.0)
+            })
+            .collect();
+        segments.retain(|path, listed| {
+            if self.unsure.contains(path) {
+                return true;
+            }
+            let held = |key: &(String, i32)| held.contains(&(path.as_str(), key.0.as_str(), key.1));
+            listed.streams.retain(|key, _| held(key));
+            !listed.streams.is_empty()
+        });
     }
 }
 

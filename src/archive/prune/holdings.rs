@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 /// A topic by name, incarnation and id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct TopicKey {
+pub(in crate::archive) struct TopicKey {
     pub name: String,
     pub incarnation: u32,
     pub id: TopicId,
 }
 
 /// Offsets per topic and partition.
-pub(super) type Offsets = BTreeMap<TopicKey, BTreeMap<PartitionId, Offset>>;
+pub(in crate::archive) type Offsets = BTreeMap<TopicKey, BTreeMap<PartitionId, Offset>>;
 
 /// Lays the manifests on each other and shows the whole at each; `merged` begins anew where a prune made a hole.
-pub(super) fn walk<'a>(
+pub(in crate::archive) fn walk<'a>(
     manifests: &'a [Generation],
     mut visit: impl FnMut(&'a Generation, bool, &Merged),
 ) -> Result<()> {
@@ -44,7 +44,7 @@ pub(super) fn walk<'a>(
 /// From where on the source still had each partition at any of the recovery points that were added. A topic that is
 /// at none of them is not in it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Needs(pub Offsets);
+pub(in crate::archive) struct Needs(pub Offsets);
 
 impl Needs {
     pub fn add(&mut self, merged: &Merged) {
@@ -80,14 +80,17 @@ impl Needs {
     }
 }
 
-pub(super) fn offsets_of<'a>(floors: impl IntoIterator<Item = &'a Floor>) -> Offsets {
+pub(in crate::archive) fn offsets_of<'a>(floors: impl IntoIterator<Item = &'a Floor>) -> Offsets {
     let mut offsets = Offsets::new();
     raise(&mut offsets, floors);
     offsets
 }
 
 /// Raises floors to the higher of two.
-pub(super) fn raise<'a>(offsets: &mut Offsets, floors: impl IntoIterator<Item = &'a Floor>) {
+pub(in crate::archive) fn raise<'a>(
+    offsets: &mut Offsets,
+    floors: impl IntoIterator<Item = &'a Floor>,
+) {
     for floor in floors {
         let key = TopicKey {
             name: floor.topic.clone(),
@@ -102,7 +105,7 @@ pub(super) fn raise<'a>(offsets: &mut Offsets, floors: impl IntoIterator<Item = 
     }
 }
 
-pub(super) fn floors_of(offsets: Offsets) -> Vec<Floor> {
+pub(in crate::archive) fn floors_of(offsets: Offsets) -> Vec<Floor> {
     let floors = offsets.into_iter().map(|(key, partitions)| Floor {
         topic: key.name,
         id: key.id,
@@ -119,21 +122,21 @@ pub(super) fn floors_of(offsets: Offsets) -> Vec<Floor> {
 
 /// Segments by topic, partition and place, and which of several sets of recovery points hold each.
 #[derive(Default)]
-pub(super) struct Holdings {
+pub(in crate::archive) struct Holdings {
     pub segments: BTreeMap<Place, Held>,
     before: u8,
 }
 
 /// Where a segment belongs. A pack has several.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(in crate::archive) struct Place {
     pub topic: Arc<TopicKey>,
     pub partition: PartitionId,
     pub first: Offset,
     pub path: Arc<str>,
 }
 
-pub(super) struct Held {
+pub(in crate::archive) struct Held {
     /// One bit for each set.
     pub sets: u8,
     pub segment: SegmentRef,
@@ -219,7 +222,11 @@ impl Holdings {
 }
 
 /// Where an entry begins above its floor, if it has one.
-pub(super) fn floor_of(floors: &Offsets, key: &TopicKey, entry: &PartitionEntry) -> Offset {
+pub(in crate::archive) fn floor_of(
+    floors: &Offsets,
+    key: &TopicKey,
+    entry: &PartitionEntry,
+) -> Offset {
     let floor = floors
         .get(key)
         .and_then(|partitions| partitions.get(&entry.partition));

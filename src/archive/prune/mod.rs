@@ -6,7 +6,7 @@
 //! were deleted yet, so a prune that dies at any moment leaves an archive that is in order.
 
 mod apply;
-mod holdings;
+pub(super) mod holdings;
 mod plan;
 mod policy;
 mod undelete;
