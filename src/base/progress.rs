@@ -10,6 +10,10 @@ pub trait Progress: Send + Sync {
     fn advance(&self, records: u64, bytes: u64);
     /// What is being done now, in a few words ("reading back orders_dr").
     fn doing(&self, what: &str);
+    /// A topic's part of the total, added to what was told of it before.
+    fn topic_total(&self, _topic: &str, _records: u64, _bytes: u64) {}
+    /// More of a topic done; [`Progress::advance`] is told the same, once for all topics.
+    fn topic_advance(&self, _topic: &str, _records: u64, _bytes: u64) {}
 }
 
 /// Shared between the tasks of a step.

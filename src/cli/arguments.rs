@@ -1,7 +1,9 @@
 //! The command line as clap reads it. Every command's help ends with an example.
 
+use super::progress_view::{Form, Look};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Parser, Debug)]
 #[command(
@@ -88,6 +90,8 @@ pub struct Run {
     /// The form of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
+    #[command(flatten)]
+    pub progress: Progress,
     /// Evaluate as of this instant, as the command under an earlier plan says
     #[arg(long, value_name = "INSTANT")]
     pub now: Option<String>,
@@ -109,9 +113,33 @@ pub struct Rehearse {
     /// The form of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
+    #[command(flatten)]
+    pub progress: Progress,
     /// The runbook's own arguments: --NAME VALUE
     #[arg(last = true, value_name = "RUNBOOK ARGUMENTS")]
     pub arguments: Vec<String>,
+}
+
+/// What standard error shows of a step while it runs.
+#[derive(Args, Debug)]
+pub struct Progress {
+    /// What to show of a step while it runs, on standard error
+    #[arg(long = "progress", value_enum, default_value_t, value_name = "FORM")]
+    pub form: Form,
+    /// Seconds between two lines of it where standard error is no terminal
+    #[arg(
+        long = "progress-every",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub every: u64,
+}
+
+impl Progress {
+    pub fn look(&self) -> Look {
+        Look::of_stderr(self.form, Duration::from_secs(self.every))
+    }
 }
 
 #[derive(Args, Debug)]

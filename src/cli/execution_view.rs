@@ -2,24 +2,20 @@
 //! the question at a gate, and the last lines.
 
 use super::plan_view::PlanView;
+use super::progress_view::{Look, Working};
 use super::style::{Paint, Style, harmless, width, wrapped};
-use crate::base::size::format_bytes;
 use crate::base::text::grouped;
 use crate::base::time::format_duration_ms;
-use crate::base::{NoProgress, Progress, ProgressHandle};
+use crate::base::{NoProgress, ProgressHandle};
 use crate::run::{
     Answer, Approval, Approver, GateSection, PlanDocument, PlannedStep, Question, RunEnd,
     RunReport, StepDocument, StepResult, StepState, Watcher,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 /// How often a gate's word may be typed.
 const ATTEMPTS: usize = 3;
-/// A bar's columns.
-const BAR: usize = 16;
 
 /// Draws an execution. Finished steps go to `out`, everything that moves to standard error.
 pub struct ExecutionView<'a> {
@@ -29,18 +25,20 @@ pub struct ExecutionView<'a> {
     detail: bool,
     /// `--output json`: nothing on standard output but the document at the end.
     silent: bool,
-    bar: Mutex<Option<ProgressBar>>,
+    look: Look,
+    working: Mutex<Option<Working>>,
 }
 
 impl<'a> ExecutionView<'a> {
-    pub fn new(plan: &'a PlanDocument, detail: bool, silent: bool) -> Self {
+    pub fn new(plan: &'a PlanDocument, detail: bool, silent: bool, look: Look) -> Self {
         Self {
             plan,
             out_style: Style::of_stdout(),
             error_style: Style::of_stderr(),
             detail,
             silent,
-            bar: Mutex::new(None),
+            look,
+            working: Mutex::new(None),
         }
     }
 
@@ -54,9 +52,9 @@ impl<'a> ExecutionView<'a> {
             return;
         }
         let text = harmless(text);
-        let bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
-        match bar.as_ref() {
-            Some(bar) => bar.suspend(|| super::print(&text)),
+        let working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        match working.as_ref() {
+            Some(working) => working.aside(|| super::print(&text)),
             None => super::print(&text),
         }
     }
@@ -211,42 +209,27 @@ fn ranges(ordinals: &[u32]) -> String {
 
 impl Watcher for ExecutionView<'_> {
     fn step_started(&self, step: &PlannedStep) -> ProgressHandle {
-        // A pipe or a log gets the finished lines only: a bar there would be noise.
-        if !console_is_terminal() {
-            return NoProgress::handle();
-        }
         let Some(document) = self.document(step.ordinal) else {
             return NoProgress::handle();
         };
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(12));
         let head = format!(
             "{:>3}  {:<6}   {}",
             step.ordinal,
             document.kind.word(),
             document.view.target()
         );
-        bar.set_style(spinning());
-        bar.set_prefix(cut(
-            &harmless(&head),
-            self.error_style.width.saturating_sub(BAR + 24),
-        ));
-        bar.enable_steady_tick(Duration::from_millis(120));
-        *self.bar.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar.clone());
-        Arc::new(Bar {
-            bar,
-            seen: Mutex::new(Seen::default()),
-        })
+        let working = Working::start(self.look, &head);
+        let progress = working.progress().clone();
+        *self.working.lock().unwrap_or_else(PoisonError::into_inner) = Some(working);
+        progress
     }
 
     fn step_ended(&self, step: &PlannedStep, result: &StepResult) {
-        if let Some(bar) = self
-            .bar
+        // Dropping it takes the bars away.
+        self.working
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
-            bar.finish_and_clear();
-        }
+            .take();
         let Some(document) = self.document(step.ordinal) else {
             return;
         };
@@ -329,121 +312,6 @@ impl Approver for ExecutionView<'_> {
     }
 }
 
-fn console_is_terminal() -> bool {
-    use std::io::IsTerminal;
-    std::io::stderr().is_terminal()
-}
-
-/// Feeds a bar.
-struct Bar {
-    bar: ProgressBar,
-    seen: Mutex<Seen>,
-}
-
-#[derive(Default)]
-struct Seen {
-    records: u64,
-    bytes: u64,
-    total_records: u64,
-    doing: String,
-}
-
-impl Bar {
-    fn message(&self, seen: &Seen) -> String {
-        let records = match (seen.records, seen.total_records) {
-            (0, 0) => String::new(),
-            (done, 0) => format!("{}   ", short(done)),
-            (done, total) => format!("{}/{}   ", short(done), short(total)),
-        };
-        let elapsed = self.bar.elapsed().as_secs_f64();
-        let rate = match seen.bytes {
-            0 => String::new(),
-            bytes if elapsed > 0.2 => {
-                format!("{}/s   ", format_bytes((bytes as f64 / elapsed) as u64))
-            }
-            _ => String::new(),
-        };
-        let left = match self.bar.length() {
-            Some(length) if elapsed > 1.0 && self.bar.position() < length => {
-                match self.bar.eta().as_secs().max(1) {
-                    seconds @ ..60 => format!("{seconds} s left   "),
-                    seconds => format!("{} left   ", format_duration_ms(seconds as i64 * 1000)),
-                }
-            }
-            _ => String::new(),
-        };
-        format!("{records}{rate}{left}{}", seen.doing)
-    }
-
-    fn update(&self, change: impl FnOnce(&mut Seen)) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut seen);
-        self.bar.set_message(self.message(&seen));
-    }
-}
-
-impl Progress for Bar {
-    fn total(&self, records: u64, bytes: u64) {
-        // Bytes tell the time better than records; a step without bytes counts records.
-        let length = if bytes > 0 { bytes } else { records };
-        if length > 0 {
-            self.bar.set_style(measured());
-            self.bar.set_length(length);
-        }
-        self.update(|seen| seen.total_records = records);
-    }
-
-    fn advance(&self, records: u64, bytes: u64) {
-        self.bar.inc(if bytes > 0 { bytes } else { records });
-        self.update(|seen| {
-            seen.records += records;
-            seen.bytes += bytes;
-        });
-    }
-
-    fn doing(&self, what: &str) {
-        self.update(|seen| seen.doing = harmless(what));
-    }
-}
-
-fn spinning() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix}  {spinner} {wide_msg}")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner())
-}
-
-fn measured() -> ProgressStyle {
-    // `wide_msg` is cut at the terminal's edge: a bar that wraps would leave its pieces behind.
-    ProgressStyle::with_template(&format!(
-        "{{prefix}}  {{bar:{BAR}}} {{percent:>3}} %   {{wide_msg}}"
-    ))
-    .unwrap_or_else(|_| ProgressStyle::default_bar())
-    .progress_chars("█▉▊▋▌▍▎▏░")
-}
-
-/// At most so many columns, the last of them an ellipsis where something is missing.
-fn cut(text: &str, columns: usize) -> String {
-    if width(text) <= columns {
-        return text.to_string();
-    }
-    let mut out = String::new();
-    for c in text.chars() {
-        if width(&out) + width(c.encode_utf8(&mut [0; 4])) + 1 > columns {
-            break;
-        }
-        out.push(c);
-    }
-    out + "…"
-}
-
-/// `818k`, `1.2M`.
-fn short(number: u64) -> String {
-    match number {
-        0..10_000 => grouped(number),
-        10_000..1_000_000 => format!("{}k", number / 1_000),
-        _ => format!("{:.1}M", number as f64 / 1e6),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,19 +320,5 @@ mod tests {
     fn ordinals_are_told_as_ranges() {
         assert_eq!(ranges(&[1, 2, 3, 5, 7, 8]), "1–3, 5, 7, 8");
         assert_eq!(ranges(&[]), "");
-    }
-
-    #[test]
-    fn a_long_name_is_cut_and_says_so() {
-        assert_eq!(cut("orders", 6), "orders");
-        assert_eq!(cut("payments-eu", 6), "payme…");
-    }
-
-    #[test]
-    fn counts_in_a_bar_are_short() {
-        assert_eq!(
-            [short(818), short(818_123), short(1_204_551)],
-            ["818", "818k", "1.2M"]
-        );
     }
 }

@@ -8,6 +8,7 @@ mod causes;
 mod columns;
 mod execution_view;
 mod plan_view;
+mod progress_view;
 mod report;
 mod runbook;
 mod scripts;

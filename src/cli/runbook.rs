@@ -3,6 +3,7 @@
 use super::arguments::{Output, Rehearse, Run};
 use super::execution_view::ExecutionView;
 use super::plan_view::{PlanView, command_to_execute, quoted, runbook_arguments, what_next};
+use super::progress_view::Look;
 use super::report::Report;
 use super::style::{Style, harmless};
 use super::{print, print_json, tell, with_runtime};
@@ -27,6 +28,7 @@ struct Job {
     config: Config,
     detail: bool,
     output: Output,
+    look: Look,
 }
 
 impl Job {
@@ -36,6 +38,7 @@ impl Job {
         now: Option<&str>,
         detail: bool,
         output: Output,
+        look: Look,
     ) -> Result<Self, Box<Report>> {
         let arguments = dsl::Arguments::parse(words).map_err(|message| {
             Report::usage("E0101", message).now("kbr run FILE -- --NAME VALUE")
@@ -54,6 +57,7 @@ impl Job {
             config: config_beside(file)?,
             detail,
             output,
+            look,
         })
     }
 
@@ -103,7 +107,7 @@ impl Job {
     ) -> Result<ExitClass, Box<Report>> {
         let document = plan.document();
         let silent = self.output == Output::Json;
-        let view = ExecutionView::new(&document, self.detail, silent);
+        let view = ExecutionView::new(&document, self.detail, silent, self.look);
         if !silent {
             print("\n");
         }
@@ -216,6 +220,7 @@ pub fn run(arguments: Run) -> Result<ExitClass, Box<Report>> {
         arguments.now.as_deref(),
         arguments.detail,
         arguments.output,
+        arguments.progress.look(),
     )?;
     // Before any read: an execution that cannot be journalled must not even be looked forward to.
     let journal = match arguments.execute {
@@ -267,6 +272,7 @@ pub fn rehearse(arguments: Rehearse) -> Result<ExitClass, Box<Report>> {
         None,
         arguments.detail,
         arguments.output,
+        arguments.progress.look(),
     )?;
     // Nothing that lasts is changed, so nothing that lasts is written.
     let journal = Journal::in_memory().map_err(|error| Report::from(&error))?;

@@ -16,7 +16,7 @@ use crate::archive::{
     Archive, Gap, GapKind, Groups, NewGeneration, PartitionEntry, RunOptions, RunWriter, Stream,
     TopicEntry,
 };
-use crate::base::{Offset, TopicId, TopicPartition, text::counted, time};
+use crate::base::{Offset, ProgressHandle, TopicId, TopicPartition, text::counted, time};
 use crate::engine::error::{Error, Result};
 use crate::kafka::{self, Client, ErrorCode, TopicsWanted};
 use crate::store::Store;
@@ -70,7 +70,7 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
     };
 
     run.progress.doing("reading records");
-    run.progress.total(beginning.offsets(), 0);
+    beginning.announce(&run.progress);
     let Beginning {
         tracks,
         mut failures,
@@ -199,12 +199,15 @@ impl Beginning {
         self.tracks.push(track);
     }
 
-    /// At most so many records.
-    fn offsets(&self) -> u64 {
-        self.tracks
-            .iter()
-            .map(|track| u64::try_from(track.to - track.position).unwrap_or(0))
-            .sum()
+    /// Tells how much there is to read: at most so many records.
+    fn announce(&self, progress: &ProgressHandle) {
+        let mut all = 0;
+        for track in &self.tracks {
+            let offsets = u64::try_from(track.to - track.position).unwrap_or(0);
+            progress.topic_total(&track.stream.topic, offsets, 0);
+            all += offsets;
+        }
+        progress.total(all, 0);
     }
 }
 
@@ -558,6 +561,13 @@ fn report(facts: Facts<'_>, topics: &[TopicEntry]) -> Report {
             })
         })
         .collect();
+    // Small partitions share objects.
+    let objects: BTreeMap<&str, u64> = topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .flat_map(|entry| &entry.segments)
+        .map(|segment| (segment.path.as_str(), segment.size))
+        .collect();
     Report {
         archive_url: facts.archive.url(),
         archive_id: facts.archive.archive_id(),
@@ -569,6 +579,7 @@ fn report(facts: Facts<'_>, topics: &[TopicEntry]) -> Report {
         topics: topics.iter().filter(|topic| !topic.removed).count() as u64,
         records: partitions.iter().map(|partition| partition.records).sum(),
         bytes: partitions.iter().map(|partition| partition.bytes).sum(),
+        stored_bytes: objects.values().sum(),
         partitions,
         groups: facts.groups,
         failures: facts.failures,

@@ -371,6 +371,8 @@ impl Fetcher {
             } => {
                 self.progress.advance(records, bytes);
                 let track = &mut self.tracks[index];
+                let topic = &track.stream.topic;
+                self.progress.topic_advance(topic, records, bytes);
                 if let Stage::Writing { waiting, .. } = &mut track.stage {
                     *waiting = waiting.saturating_sub(1);
                     track.progress_at = Instant::now();

@@ -21,6 +21,8 @@ pub struct Report {
     pub records: u64,
     /// Bytes of record batches, before any compression around them.
     pub bytes: u64,
+    /// Bytes of the objects that hold them.
+    pub stored_bytes: u64,
     pub groups: u64,
     /// Partitions that could not be read to their end. What was read before counts.
     pub failures: Vec<Failure>,
@@ -28,6 +30,17 @@ pub struct Report {
     pub incomplete: Vec<String>,
     /// What is worth knowing and no reason for alarm: transactions that are open, which the next run takes.
     pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Offsets without a record, all partitions together, by the name of the reason.
+    pub fn gaps(&self) -> BTreeMap<&str, u64> {
+        let mut all = BTreeMap::new();
+        for (kind, offsets) in self.partitions.iter().flat_map(|at| &at.gaps) {
+            *all.entry(kind.as_str()).or_default() += offsets;
+        }
+        all
+    }
 }
 
 /// What the run added of one partition.
