@@ -224,3 +224,77 @@ fn assert_superset(archived: &Records, source: &Records, topic: &str) {
         assert_eq!(found, Some(row));
     }
 }
+
+/// Tombstones live for 6 s after their first cleaning, and vanish with the second.
+#[test]
+fn deletions_that_vanished_between_runs_bring_a_new_base() {
+    for kafka in [RealKafka::source(), RealKafka::old()] {
+        let java = Java::of(&kafka);
+        let topic = unique("vanishing");
+        let other = unique("other");
+        java.create(&other, 1, json!({}));
+        java.create(&topic, 1, json!({
+            "cleanup.policy": "compact", "segment.ms": "60000", "min.cleanable.dirty.ratio": "0.01",
+            "delete.retention.ms": "6000",
+        }));
+        let round = |number: i64, key: &str, tombstone: i64| {
+            java.ask(json!({
+                "do": "write", "topic": topic, "count": 1, "key": key, "tombstones": tombstone, "from": number,
+                "headers": true, "time": 1_748_736_000_000_i64 + number * 3_600_000, "step": 0,
+            }));
+        };
+        round(0, "goes", 0);
+        round(1, "stays", 0);
+        let backups = Backups::of(&kafka, &[&topic]);
+        backups.run(0);
+        round(2, "goes", 1);
+        let mut number = 3;
+        // Each further round makes the segments before it cleanable.
+        wait_until(
+            "the tombstone has vanished",
+            Duration::from_secs(90),
+            || {
+                round(number, "rolls", 0);
+                number += 1;
+                std::thread::sleep(Duration::from_millis(500));
+                !java
+                    .dump(&[&topic])
+                    .of(&topic, 0)
+                    .iter()
+                    .any(|row| row.key.as_deref() == Some(b"goes"))
+            },
+        );
+
+        // A run that leaves the topic out has not read its deletions: the next one must still know.
+        backups.select(&[&other]);
+        backups.run(0);
+        backups.select(&[&topic]);
+        let report = backups.run(0);
+        assert_eq!(report.state(&topic), "rescanned");
+        let (archived, now) = (backups.archived(), java.dump(&[&topic]));
+        let keys = |records: &Records| {
+            let rows = records.of(&topic, 0).iter();
+            rows.map(|row| row.key.clone().unwrap())
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(keys(&archived), keys(&now));
+        assert!(
+            !keys(&archived).contains(b"goes".as_slice()),
+            "it was deleted"
+        );
+        assert_superset(&archived, &now, &topic);
+
+        // Where no run can be quick enough, none passes for complete.
+        java.ask(
+            json!({ "do": "configure", "topic": topic, "configs": { "delete.retention.ms": "1" } }),
+        );
+        let late = backups.run(6);
+        let said = late.incomplete().join("\n");
+        assert!(
+            said.contains(&format!(
+                "{topic}: compacted, and not read to its end within"
+            )),
+            "{said}"
+        );
+    }
+}

@@ -243,6 +243,7 @@ async fn read(client: &Client, topic: &str, partition: i32, count: usize) -> Vec
                         partition: PartitionId(partition),
                         offset: Offset(next),
                         leader_epoch: -1,
+                        last_fetched_epoch: -1,
                         max_bytes: 1 << 20,
                     }],
                     max_wait: Duration::from_millis(200),

@@ -224,6 +224,7 @@ async fn records_are_produced_and_fetched(client: &Client, topic: &str) {
             partition: PartitionId(partition),
             offset: Offset(offset),
             leader_epoch: -1,
+            last_fetched_epoch: -1,
             max_bytes: 1 << 20,
         };
         let fetched = client

@@ -62,6 +62,7 @@ async fn fetch(client: &Client, topic: &str, offset: i64) -> Result<FetchedParti
             partition: PartitionId(0),
             offset: Offset(offset),
             leader_epoch: -1,
+            last_fetched_epoch: -1,
             max_bytes: 1 << 20,
         }],
         max_wait: Duration::ZERO,

@@ -80,6 +80,10 @@ pub struct TopicEntry {
     /// How many partitions the source has, also those of which nothing could be read; 0 if it was not noted.
     #[serde(default)]
     pub partition_count: i32,
+    /// When what is archived of it was last known to hold every deletion: the consistency point of the last run that
+    /// read all its partitions to their ends before tombstones could vanish unread. None: never, or not noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caught_up: Option<TimestampMs>,
     /// The topic's own configs (overrides), as strings.
     pub configs: BTreeMap<String, String>,
     pub partitions: Vec<PartitionEntry>,

@@ -53,6 +53,8 @@ pub struct SnapshotTopic {
     pub replication_factor: i16,
     /// At the source; at least as many as `partitions` holds.
     pub partition_count: i32,
+    /// The consistency point of the last run that read it to its ends in time; see the manifest.
+    pub caught_up: Option<TimestampMs>,
     pub configs: BTreeMap<String, String>,
     /// Sorted by id.
     pub partitions: Vec<SnapshotPartition>,
@@ -425,6 +427,7 @@ fn snapshot_topic(entry: TopicEntry, current: bool) -> SnapshotTopic {
             .iter()
             .map(|partition| partition.partition.0 + 1)
             .fold(entry.partition_count, i32::max),
+        caught_up: entry.caught_up,
         configs: entry.configs,
         partitions: entry
             .partitions

@@ -23,6 +23,9 @@ pub struct FetchPartition {
     pub offset: Offset,
     /// The leader epoch the caller believes in; −1: not checked.
     pub leader_epoch: i32,
+    /// Under which leader epoch the batch before `offset` was written; −1: not known. The leader then says whether its
+    /// log still continues that one, with every answer (KIP-595, Fetch v12).
+    pub last_fetched_epoch: i32,
     pub max_bytes: i32,
 }
 
@@ -69,6 +72,16 @@ pub struct FetchedPartition {
     /// Batches; the last may be cut. A slice of the frame: holding it holds the frame.
     pub records: Bytes,
     pub new_leader: Option<NewLeader>,
+    /// The log no longer continues what was fetched before: where the last epoch that both have in common ends. Then
+    /// there are no records.
+    pub diverging: Option<Diverging>,
+}
+
+/// Where a log parts from the one that was read before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Diverging {
+    pub leader_epoch: i32,
+    pub end_offset: Offset,
 }
 
 impl Client {
@@ -86,6 +99,7 @@ impl Client {
                 .with_partition(wanted.partition.0)
                 .with_current_leader_epoch(wanted.leader_epoch)
                 .with_fetch_offset(wanted.offset.0)
+                .with_last_fetched_epoch(wanted.last_fetched_epoch)
                 .with_partition_max_bytes(wanted.max_bytes);
             topics
                 .entry((wanted.topic, wanted.topic_id))
@@ -98,7 +112,7 @@ impl Client {
                 .with_topic_id(id)
                 .with_partitions(partitions)
         });
-        let message = FetchRequest::default()
+        let mut message = FetchRequest::default()
             .with_max_wait_ms(i32::try_from(request.max_wait.as_millis()).unwrap_or(i32::MAX))
             .with_min_bytes(request.min_bytes)
             .with_max_bytes(request.max_bytes)
@@ -110,6 +124,12 @@ impl Client {
         let connection = self
             .connection(Route::Broker(leader), Purpose::Fetch)
             .await?;
+        if connection.choose::<FetchRequest>(cap)? < FIRST_WITH_EPOCHS {
+            let topics = message.topics.iter_mut();
+            for partition in topics.flat_map(|topic| &mut topic.partitions) {
+                partition.last_fetched_epoch = -1;
+            }
+        }
         let allowed = self.options().request_timeout + request.max_wait;
         let answer = exchange(&connection, &message, cap, allowed).await?;
         connection.throttle(answer.throttle_time_ms);
@@ -138,6 +158,8 @@ impl Client {
 
 /// From version 13 on topics are named by id only.
 const LAST_BY_NAME: i16 = 12;
+/// The first version that knows the last fetched epoch.
+const FIRST_WITH_EPOCHS: i16 = 12;
 
 fn fetched_partition(topic: &str, by_id: bool, partition: PartitionData) -> FetchedPartition {
     let aborted = partition.aborted_transactions.unwrap_or_default();
@@ -161,6 +183,10 @@ fn fetched_partition(topic: &str, by_id: bool, partition: PartitionData) -> Fetc
         new_leader: (leader.leader_id.0 >= 0).then_some(NewLeader {
             leader: leader.leader_id.0,
             leader_epoch: leader.leader_epoch,
+        }),
+        diverging: (partition.diverging_epoch.end_offset >= 0).then_some(Diverging {
+            leader_epoch: partition.diverging_epoch.epoch,
+            end_offset: Offset(partition.diverging_epoch.end_offset),
         }),
     }
 }

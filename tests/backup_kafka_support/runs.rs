@@ -61,6 +61,8 @@ impl Backups {
         let errors = tempfile::NamedTempFile::new().unwrap();
         let mut command = self.command();
         command
+            // How a test knows how far a run has come.
+            .env("KBR_LOG", "kbr::engine::backup=trace")
             .stdin(Stdio::null())
             .stdout(output.reopen().unwrap())
             .stderr(errors.reopen().unwrap());
@@ -92,6 +94,17 @@ impl Running {
             .args([format!("-{name}"), pid])
             .status();
         assert!(done.unwrap().success());
+    }
+
+    /// Waits until it has read something of every one of these partitions (`topic-0`).
+    #[track_caller]
+    pub fn await_reading(&mut self, partitions: &[&str]) {
+        wait_until("the run reads", Duration::from_secs(60), || {
+            assert!(self.is_running(), "it was to be slower");
+            let log = std::fs::read_to_string(self.errors.path()).unwrap();
+            let is_read = |at: &&str| log.contains(&format!("read partition={at} "));
+            partitions.iter().all(is_read)
+        });
     }
 
     pub fn is_running(&mut self) -> bool {

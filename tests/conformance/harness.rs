@@ -289,6 +289,7 @@ impl ClusterUnderTest {
                 partition: PartitionId(0),
                 offset: Offset(offset),
                 leader_epoch: -1,
+                last_fetched_epoch: -1,
                 max_bytes: 1 << 20,
             }],
             max_wait: Duration::from_secs(10),

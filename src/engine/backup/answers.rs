@@ -132,6 +132,21 @@ impl Fetcher {
     fn data(&mut self, index: usize, part: FetchedPartition) {
         let track = &mut self.tracks[index];
         track.by_id &= part.by_id;
+        if let Some(diverging) = part.diverging {
+            if diverging.end_offset >= track.position {
+                // Only the epoch's batches are gone (compaction, and a replica that never saw them).
+                track.leader_epoch = -1;
+                return;
+            }
+            // An unclean election while it is read: what was read is history, what comes now is another one.
+            let error = Error::Diverged {
+                partition: track.at.clone(),
+                archived_to: track.position,
+                leader_epoch: track.leader_epoch,
+                end: diverging.end_offset,
+            };
+            return self.fail(index, error);
+        }
         let records = match upgraded(part.records) {
             Ok(records) => records,
             Err(source) => {
@@ -147,7 +162,7 @@ impl Fetcher {
             }
         };
         let reached = reach(&records, track.position, track.to);
-        if reached > track.position {
+        if reached.offset > track.position {
             let chunk = Chunk {
                 log_start: None,
                 records,
@@ -190,7 +205,7 @@ impl Fetcher {
                 let error = Error::Diverged {
                     partition: track.at.clone(),
                     archived_to: track.position,
-                    leader_epoch: -1,
+                    leader_epoch: track.leader_epoch,
                     end,
                 };
                 self.fail(index, error);

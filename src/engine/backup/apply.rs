@@ -6,6 +6,7 @@
 use super::copy::Copied;
 use super::ends::{self, End};
 use super::fetch::{self, Fetched};
+use super::freshness::Freshness;
 use super::groups::{self, GroupsRead};
 use super::options::Run;
 use super::plan::{Plan, PlanPartition, PlanTopic, TopicState};
@@ -106,7 +107,9 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
     let mut incomplete = incomplete(cancelled, &done, &failures, &groups);
     incomplete.extend(open.committed_beyond);
     let partial = cancelled || !failures.is_empty() || !groups.failures.is_empty();
-    let topics = entries(plan, &mut done);
+    let freshness = Freshness::of(plan, &done, &ends, consistency_point);
+    incomplete.extend(freshness.missed.iter().cloned());
+    let topics = entries(plan, &mut done, &freshness);
     let new = NewGeneration {
         started,
         consistency_point,
@@ -192,6 +195,7 @@ impl Beginning {
         };
         // An archived end above the last stable offset would be a divergence, which was looked for.
         let mut track = Track::new(stream, from, end.last_stable.max(from));
+        track.leader_epoch = partition.leader_epoch;
         if end.log_start > from {
             track.skip_to(end.log_start);
         }
@@ -289,7 +293,7 @@ struct Books<'a> {
 }
 
 /// One entry per partition that was looked at.
-type Entries = BTreeMap<TopicPartition, PartitionEntry>;
+pub(super) type Entries = BTreeMap<TopicPartition, PartitionEntry>;
 
 impl Books<'_> {
     fn settle(mut self, fetched: Fetched, failures: &mut Vec<Failure>) -> Entries {
@@ -385,7 +389,7 @@ fn entry(
 }
 
 /// The generation's topics: every one that was seen, with the partitions of which there is news.
-fn entries(plan: &Plan, done: &mut Entries) -> Vec<TopicEntry> {
+fn entries(plan: &Plan, done: &mut Entries, freshness: &Freshness) -> Vec<TopicEntry> {
     let mut topics = Vec::with_capacity(plan.topics.len() + plan.removed.len());
     for topic in &plan.topics {
         let partitions = topic
@@ -402,6 +406,7 @@ fn entries(plan: &Plan, done: &mut Entries) -> Vec<TopicEntry> {
             replication_factor: topic.replication_factor,
             partition_count: topic.partition_count,
             configs: topic.configs.clone(),
+            caught_up: freshness.caught_up.get(&topic.name).copied(),
             partitions,
             ..TopicEntry::default()
         });

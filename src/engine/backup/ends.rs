@@ -91,9 +91,12 @@ pub(super) async fn divergences(
             _ => None,
         };
         let epoch_ends = match answers.get(partition) {
-            Some(Ok(answer)) => Some(answer.end_offset)
-                // −1: no batch of an epoch that old is left. Retention did that, which has a gap of its own.
-                .filter(|end| end.0 >= 0 && *end < known.archived_to),
+            // −1: the leader has never heard of an epoch that new. Its log is not the one that was archived.
+            Some(Ok(answer)) if answer.end_offset.0 < 0 => match ends.get(partition) {
+                Some(Ok(end)) => (end.log_start < known.archived_to).then_some(end.log_start),
+                _ => None,
+            },
+            Some(Ok(answer)) => Some(answer.end_offset).filter(|end| *end < known.archived_to),
             Some(Err(error)) if ends.get(partition).is_some_and(Result::is_ok) => {
                 diverged.insert(partition.clone(), Error::Kafka(error.clone()));
                 continue;

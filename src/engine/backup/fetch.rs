@@ -400,6 +400,7 @@ impl Track {
             partition: self.stream.partition,
             offset: self.position,
             leader_epoch: -1,
+            last_fetched_epoch: self.leader_epoch,
             max_bytes: match self.empty_answers >= EMPTY_BEFORE_ALONE {
                 true => ANSWER,
                 false => self.part_bytes(),

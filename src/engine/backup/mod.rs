@@ -11,6 +11,7 @@ mod copy;
 mod endings;
 mod ends;
 mod fetch;
+mod freshness;
 mod gaps;
 mod groups;
 mod options;

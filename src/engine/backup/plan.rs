@@ -68,8 +68,8 @@ pub enum TopicState {
     Recreated {
         was: TopicId,
     },
-    /// Compacted, and the last run is longer ago than tombstones live: read again from its log start, since deletions
-    /// may have vanished unread.
+    /// Compacted, and last read to its ends longer ago than tombstones live: read again from its log start, since
+    /// deletions may have vanished unread.
     Rescanned,
 }
 
@@ -83,6 +83,12 @@ pub struct PlanTopic {
     pub partition_count: i32,
     /// The topic's own configs (overrides).
     pub configs: BTreeMap<String, String>,
+    /// How many milliseconds tombstones outlive a cleaning; `None`: it is not compacted.
+    #[serde(default)]
+    pub tombstones_live: Option<i64>,
+    /// When what is archived of it was last known to hold every deletion.
+    #[serde(default)]
+    pub caught_up: Option<TimestampMs>,
     #[serde(flatten)]
     pub state: TopicState,
     /// Sorted.

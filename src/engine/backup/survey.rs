@@ -171,7 +171,9 @@ impl Survey<'_> {
             .parent
             .and_then(|parent| parent.topic(&topic.name))
             .filter(|archived| archived.id == topic.id);
-        let state = self.state(topic, archived, entries);
+        let tombstones_live = tombstones_live(entries);
+        let caught_up = archived.and_then(|archived| self.caught_up(archived));
+        let state = self.state(topic, archived.is_some(), tombstones_live, caught_up);
         let continued = archived.filter(|_| state == TopicState::Continued);
         let partitions = topic.partitions.iter().map(|partition| {
             let before = continued.and_then(|archived| archived.partition(partition.id));
@@ -205,6 +207,8 @@ impl Survey<'_> {
                 .filter(|entry| entry.is_override())
                 .filter_map(|entry| Some((entry.name.clone(), entry.value.clone()?)))
                 .collect(),
+            tombstones_live,
+            caught_up,
             state,
             partitions: partitions.collect(),
         }
@@ -213,13 +217,14 @@ impl Survey<'_> {
     fn state(
         &self,
         topic: &Topic,
-        archived: Option<&SnapshotTopic>,
-        entries: &[ConfigEntry],
+        archived: bool,
+        tombstones_live: Option<i64>,
+        caught_up: Option<TimestampMs>,
     ) -> TopicState {
         let Some(parent) = self.parent else {
             return TopicState::New;
         };
-        if archived.is_none() {
+        if !archived {
             let older = parent
                 .all_topics()
                 .iter()
@@ -229,20 +234,24 @@ impl Survey<'_> {
                 None => TopicState::New,
             };
         }
-        let value = |name: &str| {
-            let entry = entries.iter().find(|entry| entry.name == name)?;
-            entry.value.clone()
+        let in_time = |live: i64| {
+            caught_up.is_some_and(|caught_up| self.now.0.saturating_sub(caught_up.0) <= live)
         };
-        let compacted = value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
-        let tombstones_live = value("delete.retention.ms")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(TOMBSTONES_LIVE);
-        let since = self.now.0.saturating_sub(parent.consistency_point().0);
-        if compacted && since > tombstones_live {
-            TopicState::Rescanned
-        } else {
-            TopicState::Continued
+        match tombstones_live.is_none_or(in_time) {
+            true => TopicState::Continued,
+            false => TopicState::Rescanned,
         }
+    }
+
+    /// The run before is not enough: it may have left the topic out, or failed on it. An archive from before it was
+    /// noted tells at least whether that run saw the topic.
+    fn caught_up(&self, archived: &SnapshotTopic) -> Option<TimestampMs> {
+        archived.caught_up.or_else(|| {
+            let parent = self
+                .parent
+                .filter(|parent| parent.number() == archived.seen)?;
+            Some(parent.consistency_point())
+        })
     }
 
     async fn name_divergences(
@@ -262,6 +271,20 @@ impl Survey<'_> {
         }
         Ok(())
     }
+}
+
+/// `delete.retention.ms` of a compacted topic.
+fn tombstones_live(entries: &[ConfigEntry]) -> Option<i64> {
+    let value = |name: &str| {
+        let entry = entries.iter().find(|entry| entry.name == name)?;
+        entry.value.clone()
+    };
+    let compacted = value("cleanup.policy").is_some_and(|policy| policy.contains("compact"));
+    compacted.then(|| {
+        value("delete.retention.ms")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(TOMBSTONES_LIVE)
+    })
 }
 
 /// The partitions that continue something archived.

@@ -1,6 +1,7 @@
 //! One partition's state while it is read: how far, and what is to be done with it next.
 
 use super::copy::Chunk;
+use super::walk::Reach;
 use crate::archive::Stream;
 use crate::base::{Offset, TopicPartition};
 use crate::engine::error::Error;
@@ -45,6 +46,8 @@ pub(super) struct Track {
     /// The next offset to fetch.
     pub position: Offset,
     pub to: Offset,
+    /// Under which leader epoch the batch before `position` was written; −1: not known.
+    pub leader_epoch: i32,
     pub stage: Stage,
     pub in_flight: bool,
     /// Everything so far was asked for by topic id.
@@ -67,6 +70,7 @@ impl Track {
             from,
             position: from,
             to,
+            leader_epoch: -1,
             stage: Stage::Waiting,
             in_flight: false,
             by_id: true,
@@ -102,9 +106,13 @@ impl Track {
     }
 
     /// Takes in part of an answer that reaches up to `reached`.
-    pub fn add(&mut self, mut chunk: Chunk, reached: Offset) {
+    pub fn add(&mut self, mut chunk: Chunk, reached: Reach) {
         chunk.log_start = self.log_start.take();
-        self.position = self.position.max(reached);
+        if reached.offset > self.position {
+            self.position = reached.offset;
+            self.leader_epoch = reached.leader_epoch;
+        }
+        tracing::trace!(partition = %self.at, position = %self.position, "read");
         self.empty_answers = 0;
         self.progress_at = Instant::now();
         self.trouble = None;
@@ -137,7 +145,11 @@ impl Track {
                 records: Bytes::new(),
                 aborted: Vec::new(),
             };
-            self.add(nothing, self.position);
+            let nowhere = Reach {
+                offset: self.position,
+                leader_epoch: self.leader_epoch,
+            };
+            self.add(nothing, nowhere);
         }
     }
 
@@ -145,6 +157,8 @@ impl Track {
     pub fn skip_to(&mut self, log_start: Offset) {
         self.log_start = Some(log_start);
         self.position = log_start.min(self.to);
+        // Whoever wrote the offset before it is gone with it.
+        self.leader_epoch = -1;
         self.progress_at = Instant::now();
     }
 }

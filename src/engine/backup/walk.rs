@@ -36,14 +36,29 @@ pub(super) struct Walked {
     pub broken: Option<(Offset, record::Error)>,
 }
 
-/// The offset after the last whole batch in `bytes`, at most `to`; `position` if there is none. Reads headers only and
-/// stops quietly at what it cannot read: [`Walk::response`] meets the same bytes and says so.
-pub(super) fn reach(bytes: &[u8], position: Offset, to: Offset) -> Offset {
-    let mut reached = position;
+/// How far the whole batches of a response go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// The offset after the last of them, at most `to`; `position` if there is none.
+    pub offset: Offset,
+    /// Under which leader epoch that one was written; −1 if there is none.
+    pub leader_epoch: i32,
+}
+
+/// Reads headers only and stops quietly at what it cannot read: [`Walk::response`] meets the same bytes and says so.
+pub(super) fn reach(bytes: &[u8], position: Offset, to: Offset) -> Reach {
+    let mut reached = Reach {
+        offset: position,
+        leader_epoch: -1,
+    };
     for batch in batches(bytes).map_while(Result::ok) {
-        reached = reached.max(Offset(batch.header.next_offset()));
-        if reached >= to {
-            return to;
+        let next = Offset(batch.header.next_offset());
+        if next > reached.offset {
+            reached.offset = next.min(to);
+            reached.leader_epoch = batch.header.partition_leader_epoch;
+        }
+        if reached.offset >= to {
+            break;
         }
     }
     reached

@@ -146,14 +146,14 @@ fn nothing_at_or_after_the_end_is_taken() {
     assert_eq!(walked.records, 2);
     assert_eq!(walk.position(), Offset(5));
     assert_eq!(gaps(walk), [(2, 5, GapKind::Compacted, 3)]);
-    assert_eq!(reach(&log, Offset(0), Offset(5)), Offset(5));
+    assert_eq!(reach(&log, Offset(0), Offset(5)).offset, Offset(5));
 }
 
 #[test]
 fn a_cut_batch_at_the_end_of_a_response_is_left_for_the_next() {
     let log = [data(0, 2, None), data(2, 2, None)].concat();
     let cut = &log[..log.len() - 3];
-    assert_eq!(reach(cut, Offset(0), Offset(4)), Offset(2));
+    assert_eq!(reach(cut, Offset(0), Offset(4)).offset, Offset(2));
     let mut walk = Walk::new(Offset(0), Offset(4));
     assert_eq!(walk.response(cut, &[]).records, 2);
     assert_eq!(walk.position(), Offset(2));

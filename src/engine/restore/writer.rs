@@ -362,6 +362,7 @@ impl Writer {
                     partition: self.partition.partition,
                     offset: Offset(at),
                     leader_epoch: -1,
+                    last_fetched_epoch: -1,
                     max_bytes: 4 << 20,
                 }],
                 max_wait: Duration::from_millis(500),

@@ -136,6 +136,7 @@ async fn fetch(
             partition: at.partition,
             offset: Offset(offset),
             leader_epoch: -1,
+            last_fetched_epoch: -1,
             max_bytes: FETCH_BYTES,
         }],
         max_wait: Duration::from_millis(500),

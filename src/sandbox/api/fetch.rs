@@ -9,7 +9,8 @@ use crate::sandbox::codes;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::FetchPartition;
 use kafka_protocol::messages::fetch_response::{
-    AbortedTransaction, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint,
+    PartitionData,
 };
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse, ProducerId};
 use std::time::Duration;
@@ -165,7 +166,26 @@ fn read(
     partition.check_leader(cx.broker, wanted.current_leader_epoch)?;
     let log = &partition.log;
     let end = log.end_offset();
-    if wanted.fetch_offset < log.log_start_offset() || wanted.fetch_offset > end {
+    let known = log.end_of_epoch(wanted.last_fetched_epoch);
+    let tells_epoch = cx.version >= 12 && wanted.last_fetched_epoch >= 0;
+    if wanted.fetch_offset < log.log_start_offset() || tells_epoch && known.1 < 0 {
+        return Err(codes::OFFSET_OUT_OF_RANGE);
+    }
+    if tells_epoch && (known.0 < wanted.last_fetched_epoch || known.1 < wanted.fetch_offset) {
+        return Ok(PartitionData::default()
+            .with_partition_index(wanted.partition)
+            .with_high_watermark(end)
+            .with_last_stable_offset(log.last_stable_offset())
+            .with_log_start_offset(log.log_start_offset())
+            .with_aborted_transactions(None)
+            .with_diverging_epoch(
+                EpochEndOffset::default()
+                    .with_epoch(known.0)
+                    .with_end_offset(known.1),
+            )
+            .with_records(Some(Bytes::new())));
+    }
+    if wanted.fetch_offset > end {
         return Err(codes::OFFSET_OUT_OF_RANGE);
     }
     let committed_only = isolation_level == 1;
