@@ -66,7 +66,7 @@ impl Freshness {
 struct Read {
     /// Every partition, up to the end that it had.
     complete: bool,
-    /// What was added has offsets that compaction removed.
+    /// What was added has offsets that compaction removed, after some record that is archived.
     has_holes: bool,
 }
 
@@ -81,7 +81,14 @@ impl Read {
             match (done.get(&at), ends.get(&at)) {
                 (Some(entry), Some(end)) => {
                     read.complete &= entry.to >= end.last_stable;
-                    read.has_holes |= entry.gaps.iter().any(|gap| gap.kind == GapKind::Compacted);
+                    // A tombstone that vanished before every record that is archived has nothing to delete.
+                    let first = match partition.continued {
+                        true => Some(entry.from),
+                        false => entry.segments.iter().map(|segment| segment.first).min(),
+                    };
+                    read.has_holes |= entry.gaps.iter().any(|gap| {
+                        gap.kind == GapKind::Compacted && first.is_some_and(|first| gap.to > first)
+                    });
                 }
                 _ => read.complete = false,
             }
