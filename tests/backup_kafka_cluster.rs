@@ -8,7 +8,7 @@ use backup_kafka_support::{Backups, Java, assert_same, books};
 use kbr::archive::GapKind;
 use serde_json::json;
 use std::time::Duration;
-use support::{RealKafka, unique, wait_until};
+use support::{RealKafka, wait_until};
 
 #[test]
 fn brokers_that_die_and_come_back_and_an_unclean_election_of_kafka_4_3_0() {
