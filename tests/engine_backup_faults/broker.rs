@@ -2,11 +2,16 @@
 
 use crate::engine_backup_support::{World, batch, large_batch, quick};
 use bytes::Bytes;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::{FetchRequest, FetchResponse, RequestHeader};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
 use kbr::archive::GapKind;
 use kbr::base::{CancellationToken, Offset};
 use kbr::engine::backup::Options;
 use kbr::record::Codec;
 use kbr::sandbox::Action;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -302,28 +307,299 @@ async fn a_bit_that_flips_on_the_way_is_never_archived() {
     assert_eq!(world.archived("orders", 0).await.len(), 30);
 }
 
+/// A Fetch response in which every partition that was asked for has this error, and nothing else.
+fn refusal(version: i16, frame: &Bytes, code: i16) -> Bytes {
+    answer(version, frame, |_| {
+        PartitionData::default()
+            .with_error_code(code)
+            .with_high_watermark(-1)
+    })
+}
+
+/// The codes with which a leader refuses one partition for a while.
+const PASSING: [i16; 13] = [
+    1,   // OFFSET_OUT_OF_RANGE, although the offset is there
+    3,   // UNKNOWN_TOPIC_OR_PARTITION
+    5,   // LEADER_NOT_AVAILABLE
+    6,   // NOT_LEADER_OR_FOLLOWER, without a hint at the new one
+    7,   // REQUEST_TIMED_OUT
+    8,   // BROKER_NOT_AVAILABLE
+    9,   // REPLICA_NOT_AVAILABLE
+    56,  // KAFKA_STORAGE_ERROR
+    74,  // FENCED_LEADER_EPOCH
+    75,  // UNKNOWN_LEADER_EPOCH
+    78,  // OFFSET_NOT_AVAILABLE
+    100, // UNKNOWN_TOPIC_ID
+    103, // INCONSISTENT_TOPIC_ID
+];
+
+#[tokio::test]
+async fn every_refusal_of_a_partition_that_passes_is_waited_for() {
+    for code in PASSING {
+        let world = World::new(1).await;
+        fill(&world);
+        let seen = AtomicU32::new(0);
+        world.sandbox.intercept(move |request| {
+            let refused = request.api_key == FETCH && seen.fetch_add(1, Ordering::Relaxed) < 4;
+            match refused {
+                true => Action::Reply(refusal(request.version, &request.frame, code)),
+                false => Action::Pass,
+            }
+        });
+        let plan = world.plan(&quick()).await.unwrap();
+        let report = world.apply(&plan).await.unwrap();
+        assert_eq!(report.incomplete, Vec::<String>::new(), "code {code}");
+        assert_whole(&world).await;
+    }
+}
+
+/// What a leader that has moved says since KIP-951: who leads now, in the refusal itself.
+#[tokio::test]
+async fn a_refusal_that_names_the_new_leader_is_followed() {
+    let world = World::new(2).await;
+    let sandbox = world.sandbox.clone();
+    sandbox
+        .create_replicated_topic("orders", 1, 2, &[])
+        .unwrap();
+    for seed in 1..=6 {
+        let batch = large_batch(seed, 300, 1000);
+        sandbox.append("orders", 0, &batch).unwrap();
+    }
+    let plan = world.plan(&quick()).await.unwrap();
+    let first = sandbox.leader("orders", 0).unwrap().0.unwrap();
+    let mover = sandbox.clone();
+    let seen = AtomicU32::new(0);
+    world.sandbox.intercept(move |request| {
+        if request.api_key == FETCH && seen.fetch_add(1, Ordering::Relaxed) == 1 {
+            mover.move_leader("orders", 0, 3 - first).unwrap();
+        }
+        Action::Pass
+    });
+    let report = world.apply(&plan).await.unwrap();
+    assert_eq!(report.incomplete, Vec::<String>::new());
+    assert_eq!(
+        world.archived("orders", 0).await,
+        world.source("orders", 0, &[])
+    );
+}
+
+#[tokio::test]
+async fn a_broker_that_throttles_answers_empty_and_is_waited_for() {
+    let world = World::new(1).await;
+    fill(&world);
+    let seen = AtomicU32::new(0);
+    world.sandbox.intercept(move |request| {
+        if request.api_key != FETCH || seen.fetch_add(1, Ordering::Relaxed) >= 6 {
+            return Action::Pass;
+        }
+        let empty = response(request.version, &request.frame, |_| {
+            PartitionData::default()
+                .with_high_watermark(200)
+                .with_last_stable_offset(200)
+                .with_log_start_offset(0)
+                .with_records(Some(Bytes::new()))
+        });
+        let throttled = empty.with_throttle_time_ms(100);
+        Action::Reply(encoded(throttled, request.version))
+    });
+    world.backup().await;
+    assert_whole(&world).await;
+}
+
+#[tokio::test]
+async fn a_batch_larger_than_every_limit_comes_whole() {
+    let world = World::new(1).await;
+    let configs = [("max.message.bytes", "30000000")];
+    world.sandbox.create_topic("orders", 4, &configs).unwrap();
+    let sandbox = world.sandbox.clone();
+    // Partitions of small batches around it: those fill the answers.
+    for partition in [0, 1, 3] {
+        for seed in 0..5 {
+            let bytes = batch(Codec::None, seed, 20);
+            sandbox.append("orders", partition, &bytes).unwrap();
+        }
+    }
+    sandbox
+        .append("orders", 2, &batch(Codec::Lz4, 9, 3))
+        .unwrap();
+    for seed in 1..=2 {
+        let bytes = large_batch(seed, 1, 11_000_000);
+        sandbox.append("orders", 2, &bytes).unwrap();
+    }
+    sandbox
+        .append("orders", 2, &batch(Codec::Zstd, 9, 3))
+        .unwrap();
+    world.backup().await;
+    assert_whole(&world).await;
+}
+
+/// Each request of a backup, of whatever kind, is lost once: before it was done, after, and with its answer cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_single_request_may_be_lost_once() {
+    let world = World::new(1).await;
+    fill(&world);
+    world.sandbox.set_committed("checkout", "orders", 0, 3, "");
+    let losses = [Action::Drop, Action::DoThenDrop, Action::CutReply(6)];
+    for loss in losses {
+        for nth in 1.. {
+            let store = world.with_archive(&[]).await;
+            let seen = Arc::new(AtomicU32::new(0));
+            let (counted, lost) = (seen.clone(), loss.clone());
+            world.sandbox.intercept(move |_| {
+                match counted.fetch_add(1, Ordering::Relaxed) + 1 == nth {
+                    true => lost.clone(),
+                    false => Action::Pass,
+                }
+            });
+            let report = world.run_into(&store, &quick()).await;
+            world.sandbox.clear_interceptors();
+            let report = report.unwrap_or_else(|error| panic!("{loss:?} of {nth}: {error}"));
+            assert_eq!(report.incomplete, Vec::<String>::new(), "{loss:?} of {nth}");
+            assert_eq!(report.records, 6400, "{loss:?} of {nth}");
+            if seen.load(Ordering::Relaxed) < nth {
+                assert!(nth > 15, "only {nth} requests");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broker_of_three_that_never_comes_back_costs_its_own_partitions_only() {
+    let world = World::new(3).await;
+    let sandbox = world.sandbox.clone();
+    sandbox.create_topic("orders", 6, &[]).unwrap();
+    for partition in 0..6 {
+        for seed in 1..=6 {
+            let bytes = large_batch(seed, 300, 1000);
+            sandbox.append("orders", partition, &bytes).unwrap();
+        }
+    }
+    let lost: Vec<i32> = (0..6)
+        .filter(|partition| sandbox.leader("orders", *partition).unwrap().0 == Some(2))
+        .collect();
+    assert!(!lost.is_empty() && lost.len() < 6, "{lost:?}");
+    let options = Options {
+        stall: Duration::from_secs(3),
+        ..quick()
+    };
+    let plan = world.plan(&options).await.unwrap();
+    let (dying, mut dies) = tokio::sync::mpsc::channel(1);
+    let seen = AtomicU32::new(0);
+    world.sandbox.intercept(move |request| {
+        let its = request.api_key == FETCH && request.broker == 2;
+        if its && seen.fetch_add(1, Ordering::Relaxed) == 2 {
+            let _ = dying.try_send(());
+            return Action::Drop;
+        }
+        Action::Pass
+    });
+    let stopping = sandbox.clone();
+    tokio::spawn(async move {
+        dies.recv().await.unwrap();
+        stopping.stop_broker(2).await.unwrap();
+    });
+    let report = world.apply(&plan).await.unwrap();
+    assert!(report.partial);
+    let failed: Vec<i32> = report
+        .failures
+        .iter()
+        .map(|failure| failure.partition.partition.0)
+        .collect();
+    assert!(!failed.is_empty());
+    assert!(
+        failed.iter().all(|partition| lost.contains(partition)),
+        "{:?}",
+        report.failures
+    );
+    for partition in (0..6).filter(|partition| !failed.contains(partition)) {
+        assert_eq!(
+            world.archived("orders", partition).await,
+            world.source("orders", partition, &[])
+        );
+    }
+    world.sandbox.clear_interceptors();
+    sandbox.start_broker(2).await.unwrap();
+    world.backup().await;
+    for partition in 0..6 {
+        assert_eq!(
+            world.archived("orders", partition).await,
+            world.source("orders", partition, &[])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_before_the_first_record_ends_the_run_and_adds_nothing() {
+    let world = World::new(1).await;
+    fill(&world);
+    world.sandbox.set_committed("checkout", "orders", 0, 3, "");
+    let plan = world.plan(&quick()).await.unwrap();
+    let cancel = CancellationToken::new();
+    let trigger = cancel.clone();
+    world.sandbox.intercept(move |request| {
+        // A coordinator that does not answer.
+        const LIST_GROUPS: i16 = 16;
+        match request.api_key == LIST_GROUPS {
+            true => {
+                trigger.cancel();
+                Action::Delay(Duration::from_secs(4))
+            }
+            false => Action::Pass,
+        }
+    });
+    let began = std::time::Instant::now();
+    let ended = world.apply_until(&plan, cancel).await;
+    assert!(
+        matches!(ended, Err(kbr::engine::Error::Cancelled)),
+        "{ended:?}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(3));
+    world.sandbox.clear_interceptors();
+    world.backup().await;
+    assert_whole(&world).await;
+}
+
 /// A Fetch response of one partition with these bytes.
 fn fetch_answer(version: i16, frame: &Bytes, records: &Bytes) -> Bytes {
-    use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
-    use kafka_protocol::messages::{FetchRequest, FetchResponse, RequestHeader};
-    use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+    answer(version, frame, |_| {
+        PartitionData::default()
+            .with_high_watermark(30)
+            .with_last_stable_offset(30)
+            .with_log_start_offset(0)
+            .with_records(Some(records.clone()))
+    })
+}
+
+fn answer(version: i16, frame: &Bytes, part: impl Fn(&FetchPartition) -> PartitionData) -> Bytes {
+    encoded(response(version, frame, part), version)
+}
+
+/// A Fetch response to the request in `frame`: what `part` says of each partition that was asked for.
+fn response(
+    version: i16,
+    frame: &Bytes,
+    part: impl Fn(&FetchPartition) -> PartitionData,
+) -> FetchResponse {
     let mut frame = frame.clone();
     RequestHeader::decode(&mut frame, FetchRequest::header_version(version)).unwrap();
     let request = FetchRequest::decode(&mut frame, version).unwrap();
-    let asked = &request.topics[0];
-    let partition = PartitionData::default()
-        .with_high_watermark(30)
-        .with_last_stable_offset(30)
-        .with_log_start_offset(0)
-        .with_records(Some(records.clone()));
-    let topic = FetchableTopicResponse::default()
-        .with_topic(asked.topic.clone())
-        .with_topic_id(asked.topic_id)
-        .with_partitions(vec![partition]);
+    let topics = request.topics.iter().map(|asked| {
+        let partitions = asked.partitions.iter();
+        FetchableTopicResponse::default()
+            .with_topic(asked.topic.clone())
+            .with_topic_id(asked.topic_id)
+            .with_partitions(
+                partitions
+                    .map(|asked| part(asked).with_partition_index(asked.partition))
+                    .collect(),
+            )
+    });
+    FetchResponse::default().with_responses(topics.collect())
+}
+
+fn encoded(response: FetchResponse, version: i16) -> Bytes {
     let mut body = bytes::BytesMut::new();
-    FetchResponse::default()
-        .with_responses(vec![topic])
-        .encode(&mut body, version)
-        .unwrap();
+    response.encode(&mut body, version).unwrap();
     body.freeze()
 }
