@@ -179,6 +179,45 @@ async fn an_abandoned_stream_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn what_a_process_that_died_left_unfinished_is_listed_and_can_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open_text(&format!("file:{}", folder.path().display()))
+        .await
+        .unwrap();
+    store
+        .create("topics/whole.kbs", Bytes::from_static(b"whole"))
+        .await
+        .unwrap();
+    let mut dying = store.writer().await.unwrap();
+    dying.write(Bytes::from(vec![7; PART_SIZE])).await.unwrap();
+    let shown = |listed: &[(String, u64)]| listed.len() == 2 && listed[0].1 == PART_SIZE as u64;
+    // The part is written by another thread.
+    let written = async {
+        loop {
+            let listed = store.list("").await.unwrap();
+            if shown(&listed) {
+                return listed;
+            }
+        }
+    };
+    let listed = tokio::time::timeout(Duration::from_secs(30), written);
+    let listed = listed.await.unwrap();
+    // Nothing of it runs any more, not even what would tidy up.
+    std::mem::forget(dying);
+    let left = &listed[0].0;
+    assert!(
+        left.starts_with("staging/") && left.ends_with("#1"),
+        "{left}"
+    );
+    assert_eq!(store.list("staging").await.unwrap(), listed[..1]);
+    store.get(left).await.unwrap_err();
+    store.delete(left).await.unwrap();
+    assert!(store.delete(left).await.unwrap_err().is_not_found());
+    let listed = store.list("").await.unwrap();
+    assert_eq!(listed, [("topics/whole.kbs".to_string(), 5)]);
+}
+
+#[tokio::test]
 async fn a_path_that_leaves_the_store_is_refused() {
     for store in backends().await.stores {
         for path in ["../x", "a/../../x", "/etc/passwd", "", "a//b", "a/"] {

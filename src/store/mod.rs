@@ -6,6 +6,7 @@
 
 mod error;
 mod faults;
+mod folder;
 mod open;
 mod url;
 mod writer;

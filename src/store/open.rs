@@ -1,11 +1,11 @@
 //! [`Store`]: one place that holds objects, and the few operations on it.
 
+use super::folder::Folder;
 use super::writer::ObjectWriter;
 use super::{Error, Faults, Result, StoreUrl};
 use crate::base::{Digest, TimestampMs};
 use bytes::Bytes;
 use futures::StreamExt;
-use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -184,9 +184,8 @@ impl Store {
         if let Some(store) = opened.get() {
             return Ok(store.clone());
         }
-        let store = LocalFileSystem::new_with_prefix(root)
-            .map_err(|source| Error::from_backend("open", &root.display().to_string(), source))?
-            .with_fsync(true);
+        let store = Folder::open(root)
+            .map_err(|source| Error::from_backend("open", &root.display().to_string(), source))?;
         Ok(opened.get_or_init(|| Arc::new(store)).clone())
     }
 
