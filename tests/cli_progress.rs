@@ -138,9 +138,9 @@ async fn on_a_terminal_bars_show_the_whole_and_each_topic_under_way() {
         let mut child = spawn(&scene, &words, true);
         let out = read_and_release(child.stdout.take().unwrap(), &released, |text| {
             found(
-                r"backup   prod to file:archive +[█▉▊▋▌▍▎▏░]{16} +\d+ %   \d+/58",
+                r"  1  backup   prod to … +[█▉▊▋▌▍▎▏░]{12} +\d+ %   \d+/58   .*/s",
                 text,
-            ) && found(r"clicks +[█▉▊▋▌▍▎▏░]{16} +\d+ %   \d+/48", text)
+            ) && found(r"clicks +[█▉▊▋▌▍▎▏░]{12} +\d+ %   \d+/48", text)
         });
         (out, child.wait().unwrap().code())
     });

@@ -16,7 +16,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A bar's columns.
-const BAR: usize = 16;
+const BAR: usize = 12;
+/// What must stand behind it: `100 %   999k/1.2M   1.0 GiB/s   59 s left`.
+const FACTS: usize = 45;
 /// How often bars are drawn anew.
 const FRAME: Duration = Duration::from_millis(150);
 /// The rate is that of the last so many seconds: what was before says little about what is left.
@@ -389,7 +391,7 @@ impl Drawing {
     }
 
     fn bars(&self, bars: &MultiProgress, stopped: &mpsc::Receiver<()>) {
-        let columns = self.look.width.saturating_sub(BAR + 24);
+        let columns = self.look.width.saturating_sub(BAR + FACTS);
         let total = bars.add(ProgressBar::no_length().with_style(spinning()));
         total.set_prefix(cut(&self.head, columns));
         let mut topics: Vec<ProgressBar> = Vec::new();
