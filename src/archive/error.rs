@@ -2,6 +2,8 @@
 
 use crate::base::{Offset, PartitionId};
 use crate::store;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -139,6 +141,18 @@ impl Damage {
     }
 }
 
+/// For machines: what is wrong is a sentence, as for people.
+impl Serialize for Damage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut damage = serializer.serialize_struct("Damage", 4)?;
+        damage.serialize_field("object", &self.object)?;
+        damage.serialize_field("what", &self.kind.to_string())?;
+        damage.serialize_field("held", &self.held)?;
+        damage.serialize_field("restorable", &self.restorable)?;
+        damage.end()
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is damaged: {}", self.object, self.kind)?;
@@ -177,12 +191,16 @@ pub enum DamageKind {
     Chain(String),
     #[error("it does not agree with the generation that lists it: {0}")]
     Disagrees(String),
+    #[error("it is gone: it was seen before, and the newest there now is generation {newest}")]
+    Gone { newest: u64 },
+    #[error("it is not the one that was seen before: its BLAKE3 hash is {found}, not {expected}")]
+    NotAsSeen { expected: String, found: String },
     #[error("the record batch at offset {offset} is broken: {why}")]
     Batch { offset: i64, why: String },
 }
 
 /// Offsets that a damaged object held, both inclusive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Held {
     pub topic: String,
     pub partition: PartitionId,

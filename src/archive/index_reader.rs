@@ -8,36 +8,71 @@ use super::segment::{
     decode_trailer,
 };
 use super::{Damage, DamageKind, Error, Held, Result, SegmentRef};
-use crate::base::{Digest, Offset};
+use crate::base::{Digest, Offset, TimestampMs};
 use crate::store::{self, Store};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::ops::Range;
 
-/// A stream's blocks in an index.
-pub(super) fn of_stream<'a>(
-    index: &'a SegmentIndex,
-    stream: &Stream,
-) -> impl Iterator<Item = &'a BlockEntry> + use<'a> {
-    let number = index.streams.iter().position(|known| known == stream);
-    index
-        .blocks
-        .iter()
-        .filter(move |block| number == Some(block.stream as usize))
+/// An index with each partition's blocks at hand: a pack may hold thousands of partitions.
+pub(super) struct LoadedIndex {
+    index: SegmentIndex,
+    /// Positions in the index's blocks, ascending.
+    of: HashMap<Stream, Vec<usize>>,
+}
+
+impl LoadedIndex {
+    pub(super) fn new(index: SegmentIndex) -> Self {
+        let mut of_number: Vec<Vec<usize>> = vec![Vec::new(); index.streams.len()];
+        for (position, block) in index.blocks.iter().enumerate() {
+            // decode_index has checked that the number is one of the streams.
+            of_number[block.stream as usize].push(position);
+        }
+        let mut of = HashMap::with_capacity(index.streams.len());
+        for (stream, positions) in index.streams.iter().zip(of_number) {
+            of.entry(stream.clone()).or_insert(positions);
+        }
+        Self { index, of }
+    }
+
+    /// A partition's blocks, in offset order.
+    pub(super) fn blocks_of<'a>(
+        &'a self,
+        stream: &Stream,
+    ) -> impl Iterator<Item = &'a BlockEntry> + use<'a> {
+        let positions = self.of.get(stream).map_or(&[][..], Vec::as_slice);
+        positions
+            .iter()
+            .map(move |position| &self.index.blocks[*position])
+    }
+
+    /// Every block, in the order of the object.
+    pub(super) fn blocks(&self) -> &[BlockEntry] {
+        &self.index.blocks
+    }
+
+    pub(super) fn stream(&self, block: &BlockEntry) -> &Stream {
+        &self.index.streams[block.stream as usize]
+    }
 }
 
 /// Whether an index says of a stream what the generation says.
 pub(super) fn check_agreement(
-    index: &SegmentIndex,
+    index: &LoadedIndex,
     segment: &SegmentRef,
     stream: &Stream,
 ) -> Result<(), DamageKind> {
     let mut found: Option<(Offset, Offset)> = None;
     let (mut records, mut blocks, mut raw_bytes) = (0_u64, 0_u32, 0_u64);
-    for block in of_stream(index, stream) {
+    let (mut lowest, mut highest, mut largest) = (TimestampMs(i64::MAX), TimestampMs(i64::MIN), 0);
+    for block in index.blocks_of(stream) {
         found = Some((found.map_or(block.first, |(first, _)| first), block.last));
         records = records.saturating_add(block.records);
         raw_bytes += u64::from(block.raw_len);
         blocks += 1;
+        lowest = lowest.min(block.min_timestamp);
+        highest = highest.max(block.max_timestamp);
+        largest = largest.max(block.largest_batch);
     }
     let Some((first, last)) = found else {
         return Err(DamageKind::Swapped(format!(
@@ -53,17 +88,29 @@ pub(super) fn check_agreement(
         segment.blocks,
         segment.raw_bytes,
     );
-    if here == listed {
-        return Ok(());
+    if here != listed {
+        return Err(DamageKind::Disagrees(format!(
+            "it holds {records} records in {blocks} blocks, offsets {first} to {last}, not {} in {}, {} to {}",
+            segment.records, segment.blocks, segment.first, segment.last
+        )));
     }
-    Err(DamageKind::Disagrees(format!(
-        "it holds {records} records in {blocks} blocks, offsets {first} to {last}, not {} in {}, {} to {}",
-        segment.records, segment.blocks, segment.first, segment.last
-    )))
+    let here = (lowest, highest, largest);
+    let listed = (
+        segment.min_timestamp,
+        segment.max_timestamp,
+        segment.largest_batch,
+    );
+    if here != listed {
+        return Err(DamageKind::Disagrees(format!(
+            "its times are {lowest} to {highest} and its largest batch {largest} bytes, not {} to {} and {}",
+            segment.min_timestamp, segment.max_timestamp, segment.largest_batch
+        )));
+    }
+    Ok(())
 }
 
 /// Reads and checks a segment's index: usually one ranged read, two if the index is large.
-pub(super) async fn read_index(store: &Store, segment: &SegmentRef) -> Result<SegmentIndex> {
+pub(super) async fn read_index(store: &Store, segment: &SegmentRef) -> Result<LoadedIndex> {
     let result = read_index_bytes(store, segment).await;
     let (trailer, bytes) = match result {
         Ok(found) => found,
@@ -90,7 +137,9 @@ pub(super) async fn read_index(store: &Store, segment: &SegmentRef) -> Result<Se
         )
         .into());
     }
-    decode_index(&bytes, trailer.index_position).map_err(|error| unreadable(segment, error))
+    decode_index(&bytes, trailer.index_position)
+        .map(LoadedIndex::new)
+        .map_err(|error| unreadable(segment, error))
 }
 
 async fn read_index_bytes(store: &Store, segment: &SegmentRef) -> Result<(Trailer, Bytes)> {

@@ -3,7 +3,7 @@
 //! The same code serves the reader (what does the archive hold at generation n), the writer (does this run continue
 //! its parent) and the check, so that they cannot disagree. Values only, no I/O.
 
-use super::manifest::{Gap, GapKind, Generation, PartitionEntry, TopicEntry};
+use super::manifest::{Gap, GapKind, Generation, PartitionEntry, SegmentRef, TopicEntry};
 use super::retention::Floor;
 use crate::base::{Offset, PartitionId, TimestampMs, TopicId};
 use std::collections::BTreeMap;
@@ -147,6 +147,19 @@ impl Merged {
                 }
             }
         }
+    }
+
+    /// The segments of a partition so far; none if it is not known.
+    pub(super) fn segments(
+        &self,
+        topic: &str,
+        incarnation: u32,
+        partition: PartitionId,
+    ) -> &[SegmentRef] {
+        self.topics
+            .get(&(topic.to_string(), incarnation))
+            .and_then(|topic| topic.partitions.get(&partition))
+            .map_or(&[], |entry| &entry.segments)
     }
 
     /// The number that a topic's next entry gets: its own if the id is known, else the one after the last.

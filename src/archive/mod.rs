@@ -9,12 +9,14 @@
 mod block;
 mod catalogue;
 mod error;
+mod facts;
 mod index_reader;
 mod kept;
 mod manifest;
 mod merge;
 mod open;
 mod prune;
+mod reader;
 mod retention;
 mod run_writer;
 mod sealed;
@@ -26,6 +28,11 @@ mod verify;
 pub use block::{BlockCompression, BlockError, compress_block, decode_block};
 pub use catalogue::Catalogue;
 pub use error::{Damage, DamageKind, Error, Held, Result};
+pub use facts::{
+    Change, ConfigDifference, Description, Difference, GenerationFacts, GroupDescription,
+    GroupDifference, Listing, OffsetDifference, PartitionDescription, PartitionDifference,
+    TopicDescription, TopicDifference,
+};
 pub use kept::{parse_cluster, parse_groups};
 pub use manifest::{
     AclEntry, ArchiveHead, ClusterRef, ClusterState, FORMAT_VERSION, Gap, GapKind, Generation,
@@ -36,6 +43,7 @@ pub use prune::{
     Back, DataGoing, Fate, ObjectGoing, ObjectKind, PlannedPoint, Policy, Progressed, PrunePlan,
     Pruned, Tip, UndeletePlan, Why,
 };
+pub use reader::{ArchivedHeader, ArchivedRecord, PartitionReader, Within};
 pub use retention::{
     Anchor, Floor, Numbers, PartitionFloor, Retention, RetentionRef, Round, Standing,
 };
@@ -47,4 +55,4 @@ pub use segment::{
 };
 pub use segment_writer::{BLOCK_TARGET, PackWriter, SegmentWriter};
 pub use snapshot::{BlockRef, Snapshot, SnapshotPartition, SnapshotTopic};
-pub use verify::{Depth, VerifyReport, check_block};
+pub use verify::{Depth, Restorable, Span, VerifyOptions, VerifyReport, Witnessed, check_block};

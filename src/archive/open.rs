@@ -4,13 +4,14 @@ use super::catalogue::Catalogue;
 use super::manifest::{ArchiveHead, FORMAT_VERSION, Generation};
 use super::merge::{Merged, Mismatch};
 use super::retention::{Retention, Standing};
-use super::run_writer::{RunOptions, RunWriter};
+use super::run_writer::{CHECKPOINT_EVERY, RunOptions, RunWriter};
 use super::sealed;
 use super::snapshot::Snapshot;
 use super::{Damage, DamageKind, Error, Result};
 use crate::base::{Digest, time};
 use crate::store::{self, Store};
 use bytes::Bytes;
+use futures::StreamExt;
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ pub(super) const GENERATIONS: &str = "generations";
 
 /// How far back a damaged archive is searched for a generation that is whole, to say so in the error.
 pub(super) const LOOK_BACK: u64 = 64;
+
+/// Generations read at the same time.
+pub(super) const READ_TOGETHER: usize = 8;
 
 /// One archive. Clones share it.
 #[derive(Clone, Debug)]
@@ -231,12 +235,20 @@ impl Archive {
             check_link(number, expected, digest)?;
         }
         let mut chain = vec![newest];
+        // Where the writer puts checkpoints; elsewhere they are found too, one read after the other.
+        let checkpoint = number - (number - 1) % CHECKPOINT_EVERY;
+        let mut ahead = futures::stream::iter((checkpoint..number).rev())
+            .map(|number| self.read_generation(number))
+            .buffered(READ_TOGETHER);
         while let Some(oldest) = chain.last()
             && !oldest.checkpoint
             && let Some(parent) = oldest.parent
         {
             let parent_number = oldest.number - 1;
-            let (before, found) = self.read_generation(parent_number).await?;
+            let (before, found) = match ahead.next().await {
+                Some(read) => read?,
+                None => self.read_generation(parent_number).await?,
+            };
             check_link(parent_number, parent, found)?;
             chain.push(before);
         }
@@ -281,6 +293,15 @@ impl Archive {
             .into());
         }
         Ok((generation, Digest::of(&bytes)))
+    }
+
+    /// A generation's object as it is stored, checked as [`Archive::read_generation`] does.
+    pub async fn manifest_text(&self, number: u64) -> Result<String> {
+        self.read_generation(number).await?;
+        let path = generation_path(number);
+        let bytes = self.store.get(&path).await?;
+        String::from_utf8(bytes.to_vec())
+            .map_err(|error| Damage::new(path, DamageKind::Format(error.to_string())).into())
     }
 
     /// Begins a run that adds one generation. `run` names it and becomes part of its objects' names: letters, digits,

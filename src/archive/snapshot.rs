@@ -4,23 +4,27 @@
 //! ranged read of one block is as safe as reading the whole segment.
 
 use super::block::decode_block;
-use super::index_reader::{block_damage, check_agreement, holding, lost, of_stream, read_index};
+use super::index_reader::{LoadedIndex, block_damage, check_agreement, holding, lost, read_index};
 use super::kept::{read_cluster, read_groups};
 use super::manifest::{
     ClusterState, Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry,
 };
 use super::merge::Merged;
 use super::retention::RetentionRef;
-use super::segment::{BlockCodec, BlockEntry, SegmentIndex, Stream};
+use super::segment::{BlockCodec, BlockEntry, Stream};
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
 use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
 
 /// Indexes that are kept; beyond that all are dropped and read again when wanted.
 const CACHED_INDEXES: usize = 4096;
+
+/// By the segment's path; empty while it is read.
+type Indexes = HashMap<String, Arc<OnceCell<Arc<LoadedIndex>>>>;
 
 /// An archive at one generation. Clones share it and its cache of indexes.
 #[derive(Clone)]
@@ -36,7 +40,7 @@ struct Inner {
     topics: Vec<SnapshotTopic>,
     /// Names of current topics to their place in `topics`.
     by_name: BTreeMap<String, usize>,
-    indexes: Mutex<HashMap<String, Arc<SegmentIndex>>>,
+    indexes: Mutex<Indexes>,
 }
 
 /// A topic as it was at the source at this generation.
@@ -120,7 +124,7 @@ impl BlockRef {
         self.entry.records
     }
 
-    fn damage(&self, kind: DamageKind) -> Damage {
+    pub(super) fn damage(&self, kind: DamageKind) -> Damage {
         Damage::new(&self.segment.path, kind).holding(Held {
             topic: self.topic.clone(),
             partition: self.partition,
@@ -277,71 +281,51 @@ impl Snapshot {
         partition: PartitionId,
         range: Range<Offset>,
     ) -> Result<Vec<BlockRef>> {
+        let (stream, entry) = self.stream(topic, partition)?;
+        let mut blocks = Vec::new();
+        for segment in &entry.segments {
+            if segment.last < range.start || segment.first >= range.end {
+                continue;
+            }
+            let found = self.blocks_of(segment, &stream).await?;
+            blocks.extend(
+                found
+                    .into_iter()
+                    .filter(|block| block.last() >= range.start && block.first() < range.end),
+            );
+        }
+        Ok(blocks)
+    }
+
+    /// A partition of a current topic, and what its blocks are listed under.
+    pub(super) fn stream(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+    ) -> Result<(Stream, &SnapshotPartition)> {
         let (found, entry) = self.partition(topic, partition)?;
         let stream = Stream {
             topic: topic.to_string(),
             topic_id: found.id,
             partition,
         };
-        let mut blocks = Vec::new();
-        for segment in &entry.segments {
-            if segment.last < range.start || segment.first >= range.end {
-                continue;
-            }
-            let index = self.index(segment, &stream).await?;
-            blocks.extend(
-                of_stream(&index, &stream)
-                    .filter(|block| block.last >= range.start && block.first < range.end)
-                    .map(|block| BlockRef {
-                        topic: topic.to_string(),
-                        partition,
-                        segment: segment.clone(),
-                        entry: *block,
-                    }),
-            );
-        }
-        Ok(blocks)
+        Ok((stream, entry))
     }
 
-    /// The block with the first record at or after `offset`; `None` past the last.
-    pub async fn block_at_offset(
+    /// A partition's blocks in one of its segments, in order. Reads the segment's index unless it is known.
+    pub(super) async fn blocks_of(
         &self,
-        topic: &str,
-        partition: PartitionId,
-        offset: Offset,
-    ) -> Result<Option<BlockRef>> {
-        let (_, entry) = self.partition(topic, partition)?;
-        let Some(segment) = entry.segments.iter().find(|s| s.last >= offset) else {
-            return Ok(None);
-        };
-        let end = segment.last + 1;
-        let blocks = self
-            .blocks(topic, partition, offset.max(segment.first)..end)
-            .await?;
-        Ok(blocks.into_iter().next())
-    }
-
-    /// The first block, in offset order, that may hold a record at or after `timestamp`; `None` if all are older.
-    pub async fn block_at_time(
-        &self,
-        topic: &str,
-        partition: PartitionId,
-        timestamp: TimestampMs,
-    ) -> Result<Option<BlockRef>> {
-        let (_, entry) = self.partition(topic, partition)?;
-        let segments = entry.segments.iter();
-        for segment in segments.filter(|s| s.max_timestamp >= timestamp) {
-            let blocks = self
-                .blocks(topic, partition, segment.first..segment.last + 1)
-                .await?;
-            let found = blocks
-                .into_iter()
-                .find(|block| block.entry.max_timestamp >= timestamp);
-            if found.is_some() {
-                return Ok(found);
-            }
-        }
-        Ok(None)
+        segment: &Arc<SegmentRef>,
+        stream: &Stream,
+    ) -> Result<Vec<BlockRef>> {
+        let index = self.index(segment, stream).await?;
+        let blocks = index.blocks_of(stream).map(|block| BlockRef {
+            topic: stream.topic.clone(),
+            partition: stream.partition,
+            segment: segment.clone(),
+            entry: *block,
+        });
+        Ok(blocks.collect())
     }
 
     /// A block's batches, as they were on the source's wire, one after the other. The first may begin before and the
@@ -380,29 +364,28 @@ impl Snapshot {
         Ok(Bytes::from(raw))
     }
 
-    async fn index(&self, segment: &Arc<SegmentRef>, stream: &Stream) -> Result<Arc<SegmentIndex>> {
-        let cached = self.cache(|cache| cache.get(&segment.path).cloned());
-        let index = match cached {
-            Some(index) => index,
-            None => {
-                let read = read_index(self.inner.archive.store(), segment).await;
-                let index = Arc::new(read.map_err(|error| holding(error, segment, stream))?);
-                self.cache(|cache| {
-                    if cache.len() >= CACHED_INDEXES {
-                        cache.clear();
-                    }
-                    cache.insert(segment.path.clone(), index.clone());
-                });
-                index
+    async fn index(&self, segment: &Arc<SegmentRef>, stream: &Stream) -> Result<Arc<LoadedIndex>> {
+        let slot = self.cache(|cache| {
+            if cache.len() >= CACHED_INDEXES && !cache.contains_key(&segment.path) {
+                cache.clear();
             }
-        };
+            cache.entry(segment.path.clone()).or_default().clone()
+        });
+        // A thousand partitions of one pack, read at once, read its index once.
+        let index = slot
+            .get_or_try_init(async || {
+                let read = read_index(self.inner.archive.store(), segment).await;
+                read.map(Arc::new)
+            })
+            .await
+            .map_err(|error| holding(error, segment, stream))?;
         // In a pack each partition's reference is checked on its own.
-        check_agreement(&index, segment, stream)
+        check_agreement(index, segment, stream)
             .map_err(|kind| holding(Damage::new(&segment.path, kind).into(), segment, stream))?;
-        Ok(index)
+        Ok(index.clone())
     }
 
-    fn cache<T>(&self, work: impl FnOnce(&mut HashMap<String, Arc<SegmentIndex>>) -> T) -> T {
+    fn cache<T>(&self, work: impl FnOnce(&mut Indexes) -> T) -> T {
         // A panic elsewhere cannot leave the map half changed: entries are whole values.
         let mut cache = self
             .inner

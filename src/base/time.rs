@@ -24,6 +24,25 @@ pub fn calendar(at: TimestampMs) -> [String; 3] {
     }
 }
 
+/// In documents for machines: RFC 3339, and null for Kafka's "no timestamp" (−1).
+pub fn serialize_instant<S: serde::Serializer>(
+    at: &TimestampMs,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match at.0 {
+        -1 => serializer.serialize_none(),
+        _ => serializer.serialize_str(&format_instant(*at)),
+    }
+}
+
+/// Likewise, and null for none.
+pub fn serialize_maybe_instant<S: serde::Serializer>(
+    at: &Option<TimestampMs>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serialize_instant(&at.unwrap_or(TimestampMs(-1)), serializer)
+}
+
 /// Parses an instant, exact to the millisecond.
 ///
 /// RFC 3339 with any zone, the same without one (UTC), a date (its first millisecond, UTC), epoch

@@ -1,5 +1,6 @@
 //! The command line as clap reads it. Every command's help ends with an example.
 
+use super::inspect;
 use super::progress_view::{Form, Look};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -48,6 +49,33 @@ pub enum Command {
     /// Show one run: its plan, what came of each step, what was there before
     #[command(after_help = "Example:\n  kbr show 20261121-0914-k7 --detail")]
     Show(Show),
+    /// List the generations of an archive
+    #[command(after_help = "Examples:\n  kbr list prod\n  kbr list file:archive/prod --limit 0")]
+    List(inspect::List),
+    /// Say what an archive holds: topics, partitions, records, times, gaps, groups
+    #[command(
+        after_help = "Examples:\n  kbr describe prod\n  kbr describe prod --generation 214 --topic 'payments-*'"
+    )]
+    Describe(inspect::Describe),
+    /// Print a generation's manifest as it is stored
+    #[command(
+        name = "show-manifest",
+        after_help = "Example:\n  kbr show-manifest prod 214"
+    )]
+    ShowManifest(inspect::ShowManifest),
+    /// Say what lies between two generations: topics, records, configs, committed offsets
+    #[command(after_help = "Examples:\n  kbr diff prod\n  kbr diff prod 200 214 --detail")]
+    Diff(inspect::Diff),
+    /// Print archived records as JSON lines
+    #[command(
+        after_help = "Examples:\n  kbr cat prod orders:3 --from 1200 --limit 10\n  kbr cat prod orders --since -2h --key customer-17\n\nBytes that are not UTF-8 are under key_base64 or value_base64 instead of key or value."
+    )]
+    Cat(inspect::Cat),
+    /// Check that an archive is whole, and say what is left if it is not
+    #[command(
+        after_help = "Examples:\n  kbr verify prod\n  kbr verify prod --deep --output json\n\nExit status 5 if anything is damaged."
+    )]
+    Verify(inspect::Verify),
     /// Print completions for a shell
     #[command(after_help = "Example:\n  kbr completions bash > /etc/bash_completion.d/kbr")]
     Completions(Completions),

@@ -7,6 +7,7 @@ mod arguments;
 mod causes;
 mod columns;
 mod execution_view;
+mod inspect;
 mod plan_view;
 mod progress_view;
 mod report;
@@ -40,6 +41,12 @@ fn dispatch(command: Command) -> ExitClass {
         Command::Docs(arguments) => (Output::Text, scripts::docs(arguments)),
         Command::History(arguments) => (arguments.output, show::history(arguments)),
         Command::Show(arguments) => (arguments.output, show::show(arguments)),
+        Command::List(arguments) => (arguments.output, inspect::list(arguments)),
+        Command::Describe(arguments) => (arguments.output, inspect::describe(arguments)),
+        Command::ShowManifest(arguments) => (Output::Text, inspect::show_manifest(arguments)),
+        Command::Diff(arguments) => (arguments.output, inspect::diff(arguments)),
+        Command::Cat(arguments) => (Output::Text, inspect::cat(arguments)),
+        Command::Verify(arguments) => (arguments.output, inspect::verify(arguments)),
         Command::Completions(arguments) => {
             let mut command = Arguments::command();
             // Into memory first: the generator panics where a pipe is closed early.

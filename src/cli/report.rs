@@ -135,6 +135,13 @@ impl From<&WorldError> for Report {
     }
 }
 
+/// An archive that cannot be read, or is damaged.
+impl From<&crate::archive::Error> for Report {
+    fn from(error: &crate::archive::Error) -> Self {
+        Self::new("E0321", ExitClass::Failed, error.to_string()).caused_by(Some(error), true)
+    }
+}
+
 impl From<&ScriptError> for Report {
     fn from(error: &ScriptError) -> Self {
         let mut report = Self::of_finding(&error.finding, &error.source_name, &error.source_text);

@@ -7,7 +7,7 @@ use super::progress_view::Look;
 use super::report::Report;
 use super::style::{Style, harmless};
 use super::{print, print_json, tell, with_runtime};
-use crate::base::{CancellationToken, TimestampMs, time};
+use crate::base::{CancellationToken, Digest, TimestampMs, time};
 use crate::dsl::{self, EvaluateOptions, Evaluated, Source, World};
 use crate::run::{
     Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunError,
@@ -121,6 +121,9 @@ impl Job {
         let report = execute(plan, execution)
             .await
             .map_err(|error| Box::new(self.refused(&error, &document)))?;
+        if !plan.rehearsal {
+            remember_committed(journal, &report);
+        }
         let error = failure(&report);
         let exit = error
             .as_ref()
@@ -330,6 +333,29 @@ fn witness(journal: &Journal, plan: &Plan) {
                 });
             }
         }
+    }
+}
+
+/// Remembers the generations that the run's backups have committed.
+fn remember_committed(journal: &Journal, report: &RunReport) {
+    for step in &report.steps {
+        let StepState::Done(outcome) = &step.state else {
+            continue;
+        };
+        let value = &outcome.value;
+        let (Some(archive_id), Some(generation), Some(digest)) = (
+            value["archive_id"].as_str(),
+            value["generation"].as_u64(),
+            value["digest"].as_str().and_then(Digest::from_hex),
+        ) else {
+            continue;
+        };
+        // The steps are in the journal already: one that cannot be written has failed the run.
+        let _ = journal.remember(&Witness {
+            archive_id: archive_id.to_string(),
+            generation,
+            digest,
+        });
     }
 }
 

@@ -4,9 +4,10 @@
 //! fills them. Nothing else differs: the same verbs, plans and steps run.
 
 use super::rehearse::Rehearsal;
+use crate::archive::Witnessed;
 use crate::base::text::counted;
 use crate::kafka;
-use crate::run::{ClusterFact, Config, UnknownName};
+use crate::run::{ClusterFact, Config, Journal, UnknownName, journal_path};
 use crate::sandbox::{Sandbox, SandboxOptions};
 use crate::store::{Store, StoreUrl};
 use std::collections::BTreeMap;
@@ -226,6 +227,21 @@ impl World {
         });
         stores.insert(name.to_string(), handle.clone());
         Ok(handle)
+    }
+
+    /// The newest generation of an archive that this machine's journal has seen; none in a rehearsal.
+    pub fn witness(&self, archive_id: uuid::Uuid) -> Option<Witnessed> {
+        if self.is_rehearsal() {
+            return None;
+        }
+        let path = journal_path(|name| std::env::var_os(name)).ok()?;
+        // A journal that cannot be read is told where it is written to.
+        let journal = Journal::open_existing(&path).ok()??;
+        let seen = journal.witness(&archive_id.to_string()).ok()??;
+        Some(Witnessed {
+            generation: seen.generation,
+            digest: seen.digest,
+        })
     }
 
     /// Before a store is read: in a rehearsal it holds a backup of the seeded stand-in.

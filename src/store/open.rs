@@ -213,22 +213,25 @@ impl Store {
         }
     }
 
-    /// The whole object, at most [`MAX_OBJECT`] bytes.
+    /// The whole object, at most [`MAX_OBJECT`] bytes. One request.
     pub async fn get(&self, path: &str) -> Result<Bytes> {
-        let size = self.size(path).await?;
-        if size > MAX_OBJECT {
-            return Err(Error::TooLarge {
+        let place = object_path(path)?;
+        let store = self.reading()?.ok_or_else(|| not_found(path))?;
+        let reading = async {
+            let object = store.get(&place).await?;
+            match object.meta.size {
+                // The body is not read yet: an object too large costs nothing.
+                size if size > MAX_OBJECT => Ok(Err(size)),
+                _ => object.bytes().await.map(Ok),
+            }
+        };
+        self.answer("read", path, reading)
+            .await?
+            .map_err(|size| Error::TooLarge {
                 path: path.to_string(),
                 size,
                 limit: MAX_OBJECT,
-            });
-        }
-        let place = object_path(path)?;
-        let store = self.reading()?.ok_or_else(|| not_found(path))?;
-        self.answer("read", path, async {
-            store.get(&place).await?.bytes().await
-        })
-        .await
+            })
     }
 
     /// Exactly the bytes of `range`; a range that goes past the object's end is an error.

@@ -1,7 +1,7 @@
 //! The decoders take any bytes: the right answer or an error, never a panic, never memory that the input does not
 //! justify.
 
-use super::sample::{batch, first_generation, memory};
+use super::sample::{T0, batch, first_generation, memory};
 use kbr::archive::{
     BlockCodec, BlockEntry, SegmentIndex, Stream, check_block, decode_block, decode_header,
     decode_index, decode_segment, decode_trailer, parse_generation, parse_groups, parse_head,
@@ -77,9 +77,9 @@ fn a_block_that_promises_more_than_it_holds_or_holds_more_than_it_says_is_refuse
         codec: BlockCodec::Zstd,
         first: Offset(0),
         last: Offset(49),
-        min_timestamp: TimestampMs(0),
+        min_timestamp: TimestampMs(T0),
         min_timestamp_exact: true,
-        max_timestamp: TimestampMs(0),
+        max_timestamp: TimestampMs(T0 + 49),
         records: 50,
         batches: 1,
         position: 64,

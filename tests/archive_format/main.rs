@@ -6,5 +6,6 @@ mod crash;
 mod damage;
 mod decoder;
 mod fixture;
+mod reading;
 mod round_trip;
 mod sample;

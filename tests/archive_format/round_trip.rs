@@ -154,7 +154,7 @@ async fn two_generations_read_as_one_and_each_stays_readable() {
 }
 
 #[tokio::test]
-async fn a_block_is_found_by_offset_and_by_time() {
+async fn a_record_is_found_by_offset_and_by_time() {
     let store = memory().await;
     let run = begin(&store, "r1", BlockCompression::None).await.unwrap();
     let mut segments = Vec::new();
@@ -187,30 +187,28 @@ async fn a_block_is_found_by_offset_and_by_time() {
     .await
     .unwrap();
     let snapshot = Archive::open(store).await.unwrap().latest().await.unwrap();
-    for (offset, first) in [
-        (0, Some(0)),
-        (9, Some(0)),
-        (10, Some(10)),
-        (39, Some(30)),
-        (40, None),
-    ] {
-        let found = snapshot
-            .block_at_offset("orders", P0, Offset(offset))
+    for (offset, found) in [(0, Some(0)), (9, Some(9)), (39, Some(39)), (40, None)] {
+        let record = snapshot
+            .record_at_offset("orders", P0, Offset(offset))
             .await
             .unwrap();
-        assert_eq!(found.map(|block| block.first().0), first, "offset {offset}");
+        assert_eq!(
+            record.map(|record| record.offset.0),
+            found,
+            "offset {offset}"
+        );
     }
-    for (time, first) in [
+    for (time, found) in [
         (T0 - 5, Some(0)),
         (T0 + 10, Some(10)),
-        (T0 + 25, Some(20)),
+        (T0 + 25, Some(25)),
         (T0 + 40, None),
     ] {
-        let found = snapshot
-            .block_at_time("orders", P0, TimestampMs(time))
+        let record = snapshot
+            .record_at_time("orders", P0, TimestampMs(time))
             .await
             .unwrap();
-        assert_eq!(found.map(|block| block.first().0), first, "time {time}");
+        assert_eq!(record.map(|record| record.offset.0), found, "time {time}");
     }
     let some = snapshot
         .blocks("orders", P0, Offset(15)..Offset(21))
@@ -286,6 +284,13 @@ async fn a_check_of_a_whole_archive_counts_everything_and_finds_nothing() {
             (2, 4, 25 + 3 + 4 + 10)
         );
         assert_eq!(report.unreferenced, Vec::<String>::new());
+        let whole: Vec<_> = report
+            .restorable
+            .whole
+            .iter()
+            .map(|s| (s.from, s.to))
+            .collect();
+        assert_eq!(whole, [(1, 2)]);
         assert_eq!(report.batches, if depth == Depth::Deep { 9 } else { 0 });
     }
     store
@@ -295,6 +300,7 @@ async fn a_check_of_a_whole_archive_counts_everything_and_finds_nothing() {
     let report = archive.verify(Depth::Quick, &NoProgress).await.unwrap();
     assert!(report.is_whole());
     assert_eq!(report.unreferenced, ["staging/left-behind"]);
+    assert_eq!(report.unreferenced_bytes, 1);
 }
 
 #[tokio::test]

@@ -201,7 +201,7 @@ fn of_archive(error: &archive::Error) -> Described {
             let or = match (damage.held.is_empty(), damage.restorable.as_str()) {
                 (false, _) => ", or leave its topics out with .exclude(…)",
                 (true, left) if left.starts_with("generation ") => {
-                    ", or read that one: store(…).generation(…)"
+                    ", or read that one: store(…).generation(…), --generation"
                 }
                 _ => "",
             };
@@ -210,10 +210,12 @@ fn of_archive(error: &archive::Error) -> Described {
         E::NewerFormat { .. } => Described::new("E0363", message)
             .fact("now", "use the kbr that wrote it, or a newer one"),
         E::Encrypted { .. } => Described::new("E0364", message),
-        E::NoSuchGeneration { .. } => Described::new("E0365", message)
-            .fact("now", "kbr eval 'store(\"…\").generations()' lists them"),
-        E::Pruned { .. } | E::NoRecoveryPoint { .. } => Described::new("E0365", message)
-            .fact("now", "kbr eval 'store(\"…\").generations()' lists them"),
+        E::NoSuchGeneration { .. } => {
+            Described::new("E0365", message).fact("now", "kbr list ARCHIVE lists them")
+        }
+        E::Pruned { .. } | E::NoRecoveryPoint { .. } => {
+            Described::new("E0365", message).fact("now", "kbr list ARCHIVE lists them")
+        }
         E::Abandoned { .. } => Described::new("E0370", message)
             .fact(
                 "why",

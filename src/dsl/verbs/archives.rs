@@ -26,7 +26,9 @@ pub struct GenerationValue {
     pub consistency_point: TimestampMs,
     pub age_ms: i64,
     pub topics: i64,
-    pub records: i64,
+    /// `None` where it cannot be told from what was there before.
+    pub records: Option<i64>,
+    pub bytes: Option<u64>,
     pub partial: bool,
 }
 
@@ -81,9 +83,18 @@ pub static TABLE: &[Entry] = &[
         let snapshot = call
             .wait(archive.latest())?
             .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+        // Older generations stay open to who asks for them by number; the newest must be the newest.
+        let witness = call.host()?.world.witness(archive.archive_id());
+        let gone = witness.and_then(|seen| seen.contradicts(snapshot.number(), snapshot.digest()));
+        if let Some(damage) = gone {
+            return Err(reading::of_archive(&store.0.url.to_string(), damage.into()));
+        }
         opened(call, &store, snapshot)
     })
-    .doc("The newest generation, verified down to the last checkpoint.")
+    .doc(
+        "The newest generation, verified down to the last checkpoint. An error if this machine's journal has seen a newer \
+         one: what is gone is asked for by number.",
+    )
     .example("let snap = store(\"prod\").latest();"),
     Entry::method(
         Kind::Store,
@@ -106,29 +117,25 @@ pub static TABLE: &[Entry] = &[
     Entry::method(Kind::Store, "generations", &[], Kind::List, |call| {
         let store: StoreValue = call.me()?;
         let archive = open(call, &store)?;
-        let reading = async {
-            let mut generations = Vec::new();
-            for number in archive.generations().await? {
-                generations.push(archive.read_generation(number).await?.0);
-            }
-            Ok(generations)
-        };
-        let generations = call
-            .wait(reading)?
+        let listing = call
+            .wait(archive.listing(None))?
             .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+        if let Some(damage) = listing.damages.into_iter().next() {
+            return Err(reading::of_archive(&store.0.url.to_string(), damage.into()));
+        }
         let now = call.host()?.now;
-        Ok(generations
+        Ok(listing
+            .generations
             .into_iter()
+            .rev()
             .map(|generation| {
-                let partitions = generation.topics.iter().flat_map(|topic| &topic.partitions);
                 Dynamic::from(GenerationValue {
-                    records: partitions
-                        .map(|partition| i64::try_from(partition.records).unwrap_or(i64::MAX))
-                        .sum(),
-                    number: i64::try_from(generation.number).unwrap_or(i64::MAX),
+                    number: whole(generation.number),
                     consistency_point: generation.consistency_point,
                     age_ms: (now.0 - generation.consistency_point.0).max(0),
-                    topics: generation.topics.len() as i64,
+                    topics: whole(generation.topics),
+                    records: generation.records.map(whole),
+                    bytes: generation.bytes,
                     partial: generation.partial,
                 })
             })
@@ -158,9 +165,15 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("How many topics it tells of."),
     Entry::column(Kind::Generation, "records", Kind::Number, |call| {
-        Ok(call.me::<GenerationValue>()?.records.into())
+        let records = call.me::<GenerationValue>()?.records;
+        Ok(records.map_or(Dynamic::UNIT, Dynamic::from))
     })
     .doc("How many records it added."),
+    Entry::property(Kind::Generation, "bytes", Kind::Size, |call| {
+        let bytes = call.me::<GenerationValue>()?.bytes;
+        Ok(bytes.map_or(Dynamic::UNIT, |bytes| Dynamic::from(Size(bytes))))
+    })
+    .doc("Bytes of the record batches that it added."),
     Entry::column(Kind::Generation, "partial", Kind::Flag, |call| {
         Ok(call.me::<GenerationValue>()?.partial.into())
     })
@@ -228,12 +241,17 @@ pub static TABLE: &[Entry] = &[
 ];
 
 /// Opens the archive for reading; in a rehearsal it is filled first.
-fn open(call: &Invocation, store: &StoreValue) -> Result<Archive, Failure> {
+pub(super) fn open(call: &Invocation, store: &StoreValue) -> Result<Archive, Failure> {
     let host = call.host()?;
     call.wait(host.world.before_reading(&store.0))?
         .map_err(|error| reading::of_world("store", error))?;
     call.wait(Archive::open(store.0.store.clone()))?
         .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))
+}
+
+/// Scripts count in 64 bits with a sign.
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn opened(call: &Invocation, store: &StoreValue, snapshot: Snapshot) -> Result<Dynamic, Failure> {

@@ -161,11 +161,21 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
         ..backup::Options::default()
     };
     let cluster = &builder.cluster.0;
-    let plan = call
+    let mut plan = call
         .wait(backup::plan(&cluster.client, &store.0.store, &options))?
         .map_err(|error| {
             reading::of_engine(format!("planning the backup of {}", cluster.name), error)
         })?;
+    if let (Some(id), Some(parent)) = (plan.archive_id, plan.parent)
+        && let Some(seen) = host.world.witness(id)
+        && seen.generation > parent.number
+    {
+        // No reason not to back up: what was lost is read again as far as the source still has it.
+        plan.notes.push(format!(
+            "this machine has seen generation {} of the archive, which is gone; the newest there is {}",
+            seen.generation, parent.number
+        ));
+    }
     host.add_archive(ArchiveFact {
         url: store.0.url.to_string(),
         id: plan.archive_id.map(|id| id.to_string()),

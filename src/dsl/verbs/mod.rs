@@ -4,6 +4,7 @@ pub mod archives;
 pub mod backup;
 pub mod clusters;
 mod general;
+mod inspections;
 pub mod offsets;
 mod quantities;
 mod records;
@@ -12,9 +13,10 @@ pub mod restore;
 use super::table::Entry;
 
 /// In the order of the documents.
-pub static TABLES: [&[Entry]; 8] = [
+pub static TABLES: [&[Entry]; 9] = [
     clusters::TABLE,
     archives::TABLE,
+    inspections::TABLE,
     backup::TABLE,
     restore::TABLE,
     records::TABLE,
