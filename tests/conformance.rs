@@ -23,6 +23,7 @@ mod markers;
 mod offsets;
 #[path = "conformance/produce.rs"]
 mod produce;
+mod support;
 #[path = "conformance/topics.rs"]
 mod topics;
 #[path = "conformance/transactions.rs"]
@@ -30,7 +31,8 @@ mod transactions;
 #[path = "conformance/versions.rs"]
 mod versions;
 
-use harness::{ClusterUnderTest, RealKafka};
+use harness::{AUTHORIZER, ClusterUnderTest};
+use support::RealKafka;
 
 macro_rules! cases {
     ($tests:ident, $failures:ident, $sandbox:ident: $($module:ident: $($case:ident),+ ;)+) => {
@@ -163,21 +165,21 @@ cases! {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_4_3_0_behaves_as_the_sandbox_does() {
-    let kafka = RealKafka::start("4.3.0");
+    let kafka = RealKafka::running("4.3.0");
     let cluster = ClusterUnderTest::kafka(&kafka).await;
     assert_eq!(failures(&cluster).await, Vec::<&str>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_3_9_2_behaves_as_the_sandbox_does() {
-    let kafka = RealKafka::start("3.9.2");
+    let kafka = RealKafka::running("3.9.2");
     let cluster = ClusterUnderTest::kafka(&kafka).await;
     assert_eq!(failures(&cluster).await, Vec::<&str>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_4_3_0_with_an_authorizer_behaves_as_the_sandbox_does() {
-    let kafka = RealKafka::start_with_an_authorizer("4.3.0");
+    let kafka = RealKafka::start_with("4.3.0", 1, AUTHORIZER);
     let cluster = ClusterUnderTest::kafka(&kafka).await;
     assert_eq!(
         failures_with_an_authorizer(&cluster).await,
@@ -187,7 +189,7 @@ async fn kafka_4_3_0_with_an_authorizer_behaves_as_the_sandbox_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_3_9_2_with_an_authorizer_behaves_as_the_sandbox_does() {
-    let kafka = RealKafka::start_with_an_authorizer("3.9.2");
+    let kafka = RealKafka::start_with("3.9.2", 1, AUTHORIZER);
     let cluster = ClusterUnderTest::kafka(&kafka).await;
     assert_eq!(
         failures_with_an_authorizer(&cluster).await,

@@ -4,7 +4,7 @@
 mod kafka_real_support;
 
 use bytes::Bytes;
-use kafka_real_support::{Broker, batch_of, join_classic_group, unique};
+use kafka_real_support::{RealKafka, batch_of, join_classic_group, unique};
 use kbr::archive::{GroupEntry, GroupOffset};
 use kbr::base::{Offset, PartitionId, Selection, TopicId, TopicPartition};
 use kbr::engine::groups;
@@ -194,7 +194,7 @@ async fn every_promise_holds_on_the_sandbox() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_holds_on_kafka_4_3_0() {
-    let broker = Broker::start("4.3.0");
+    let broker = RealKafka::running("4.3.0");
     assert_eq!(broker.version, "4.3.0");
     all_promises(&connect(std::slice::from_ref(&broker.bootstrap)).await).await;
 }

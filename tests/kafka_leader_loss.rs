@@ -3,7 +3,7 @@
 mod kafka_real_support;
 
 use bytes::Bytes;
-use kafka_real_support::{Cluster, batch_of, unique};
+use kafka_real_support::{RealKafka, batch_of, unique};
 use kbr::base::{Offset, PartitionId, TopicPartition};
 use kbr::kafka::{
     Class, Client, CommitWanted, ConnectOptions, Isolation, NewTopic, OffsetAt, ProducePartition,
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_leader_costs_time_and_nothing_else() {
-    let cluster = Cluster::start("4.3.0", 3);
+    let cluster = RealKafka::start("4.3.0", 3);
     let client = Client::connect(ConnectOptions {
         request_timeout: TIMEOUT,
         retry_deadline: Duration::from_secs(60),
@@ -57,7 +57,7 @@ async fn a_killed_leader_costs_time_and_nothing_else() {
         .unwrap();
     assert_eq!(first[0].base_offset, Offset(0));
 
-    cluster.kill(leader);
+    cluster.stop_node(leader.into(), true);
 
     // As a writer does it: the same bytes, to whoever leads now, until they are in the log.
     let begun = Instant::now();

@@ -6,7 +6,7 @@
 mod kafka_real_support;
 
 use bytes::Bytes;
-use kafka_real_support::{Broker, batch_of, join_classic_group, join_consumer_group, unique};
+use kafka_real_support::{RealKafka, batch_of, join_classic_group, join_consumer_group, unique};
 use kbr::base::{Offset, PartitionId, TimestampMs, TopicPartition};
 use kbr::kafka::{
     Client, CommitWanted, ConfigSource, ConnectOptions, CoordinatorKind, Error, ErrorCode,
@@ -21,17 +21,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_works_on_kafka_4_3_0() {
-    let broker = Broker::start("4.3.0");
+    let broker = RealKafka::running("4.3.0");
     every_call_works(&broker).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_works_on_kafka_3_9_2() {
-    let broker = Broker::start("3.9.2");
+    let broker = RealKafka::running("3.9.2");
     every_call_works(&broker).await;
 }
 
-async fn every_call_works(broker: &Broker) {
+async fn every_call_works(broker: &RealKafka) {
     let client = Client::connect(ConnectOptions::new([broker.bootstrap.as_str()]))
         .await
         .unwrap();
@@ -49,7 +49,7 @@ async fn every_call_works(broker: &Broker) {
     records_and_topics_are_deleted(&client, &topic).await;
 }
 
-async fn the_cluster_describes_itself(client: &Client, broker: &Broker) {
+async fn the_cluster_describes_itself(client: &Client, broker: &RealKafka) {
     let cluster = client.describe_cluster().await.unwrap();
     assert_eq!(cluster.cluster_id, client.cluster_id());
     assert_eq!(cluster.brokers.len(), 1);

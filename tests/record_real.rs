@@ -4,7 +4,7 @@
 mod kafka_real_support;
 
 use bytes::Bytes;
-use kafka_real_support::{Broker, unique};
+use kafka_real_support::{RealKafka, unique};
 use kbr::base::{PartitionId, TopicPartition};
 use kbr::kafka::{Class, Client, ConnectOptions, NewTopic, ProducePartition};
 use kbr::record::{BatchBuilder, BuildOptions, Codec, OwnedHeaders, ProducerStamp};
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kafka_takes_what_we_build_with_every_codec_and_kcat_reads_it() {
-    let broker = Broker::start("4.3.0");
+    let broker = RealKafka::running("4.3.0");
     let client = Client::connect(ConnectOptions::new([broker.bootstrap.as_str()]))
         .await
         .unwrap();

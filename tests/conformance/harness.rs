@@ -1,5 +1,7 @@
 //! A cluster that cases run against, and the calls they share.
 
+use crate::support::RealKafka;
+pub use crate::support::unique;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as Assigned;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
@@ -16,7 +18,6 @@ use kbr::kafka::{
     Isolation, NewTopic, OffsetAt, Produced, Route,
 };
 use kbr::sandbox::{Sandbox, SandboxOptions};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,87 +35,8 @@ pub struct ClusterUnderTest {
     _sandbox: Option<Arc<Sandbox>>,
 }
 
-/// A real broker; one that the test started is stopped with it.
-pub struct RealKafka {
-    bootstrap: String,
-    started: Option<String>,
-}
-
-impl RealKafka {
-    pub fn start(version: &str) -> Self {
-        let variable = format!("KBR_TEST_KAFKA_{}", version.replace('.', ""));
-        if let Ok(bootstrap) = std::env::var(&variable) {
-            return Self {
-                bootstrap,
-                started: None,
-            };
-        }
-        let name = format!("conformance-{version}-{}", std::process::id());
-        Self::started(name, version, &[])
-    }
-
-    /// A broker of its own, which keeps ACLs and lets everybody do everything.
-    pub fn start_with_an_authorizer(version: &str) -> Self {
-        let name = format!("conformance-acls-{version}-{}", std::process::id());
-        let settings = [
-            "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "super.users=User:ANONYMOUS",
-        ];
-        Self::started(name, version, &settings)
-    }
-
-    fn started(name: String, version: &str, settings: &[&str]) -> Self {
-        let watched = std::process::id().to_string();
-        let mut arguments = vec![
-            "start",
-            "--name",
-            &name,
-            "--version",
-            version,
-            "--while",
-            &watched,
-        ];
-        for setting in settings {
-            arguments.extend(["--set", setting]);
-        }
-        let bootstrap = script(&arguments);
-        Self {
-            bootstrap: bootstrap.trim().to_string(),
-            started: Some(name),
-        }
-    }
-}
-
-impl Drop for RealKafka {
-    fn drop(&mut self) {
-        if let Some(name) = &self.started {
-            script(&["stop", "--name", name]);
-        }
-    }
-}
-
-fn script(arguments: &[&str]) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
-    let output = Command::new(path)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert!(
-        output.status.success(),
-        "scripts/kafka {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
 pub fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_string())
-}
-
-/// A name that no other case, and no earlier run, has used on this broker.
-pub fn unique(prefix: &str) -> String {
-    let random = uuid::Uuid::new_v4().simple().to_string();
-    format!("{prefix}-{}", &random[..8])
 }
 
 pub fn at(topic: &str, partition: i32) -> TopicPartition {
@@ -135,6 +57,12 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// What makes a broker keep ACLs and let everybody do everything.
+pub const AUTHORIZER: &[&str] = &[
+    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "super.users=User:ANONYMOUS",
+];
 
 impl ClusterUnderTest {
     pub async fn sandbox() -> Self {

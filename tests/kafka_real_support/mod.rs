@@ -1,5 +1,8 @@
-//! A real broker for a test, and the few things only a test does to one.
+//! The few things that only a test does to a real broker.
 #![allow(dead_code)] // Each test file uses its part.
+
+#[path = "../support/mod.rs"]
+pub mod support;
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::consumer_protocol_assignment::TopicPartition as Assigned;
@@ -12,64 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use kbr::kafka::{Client, Route};
 use kbr::record::{BatchBuilder, BuildOptions, OwnedHeaders, ProducerStamp};
-use std::process::Command;
-
-/// A running broker. One that the test started is stopped with it.
-pub struct Broker {
-    pub bootstrap: String,
-    pub version: &'static str,
-    started: Option<String>,
-}
-
-impl Broker {
-    pub fn start(version: &'static str) -> Self {
-        let variable = format!("KBR_TEST_KAFKA_{}", version.replace('.', ""));
-        if let Ok(bootstrap) = std::env::var(&variable) {
-            return Self {
-                bootstrap,
-                version,
-                started: None,
-            };
-        }
-        let name = format!("kafka-layer-{version}-{}", std::process::id());
-        let output = script(&["start", "--name", &name, "--version", version]);
-        Self {
-            bootstrap: output.trim().to_string(),
-            version,
-            started: Some(name),
-        }
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        if let Some(name) = &self.started {
-            script(&["stop", "--name", name]);
-        }
-    }
-}
-
-fn script(arguments: &[&str]) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kafka");
-    let output = Command::new(path)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert!(
-        output.status.success(),
-        "scripts/kafka {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// A name that no other test, and no earlier run, has used on this broker.
-pub fn unique(prefix: &str) -> String {
-    format!(
-        "{prefix}-{}",
-        &uuid::Uuid::new_v4().simple().to_string()[..8]
-    )
-}
+pub use support::{RealKafka, unique};
 
 /// A batch of `count` records whose timestamps go up by one from `timestamp`.
 pub fn batch_of(count: i32, timestamp: i64, stamp: ProducerStamp) -> Vec<u8> {
@@ -167,43 +113,4 @@ pub async fn join_consumer_group(client: &Client, coordinator: i32, group: &str,
         .await
         .unwrap();
     assert_eq!(joined.error_code, 0, "{:?}", joined.error_message);
-}
-
-/// A running cluster of several nodes that the test may hurt.
-pub struct Cluster {
-    pub bootstrap: String,
-    name: String,
-}
-
-impl Cluster {
-    pub fn start(version: &str, nodes: u32) -> Self {
-        let name = format!("kafka-layer-nodes-{}", std::process::id());
-        let nodes = nodes.to_string();
-        let arguments = [
-            "start",
-            "--name",
-            &name,
-            "--version",
-            version,
-            "--nodes",
-            &nodes,
-        ];
-        let output = script(&arguments);
-        Self {
-            bootstrap: output.trim().to_string(),
-            name,
-        }
-    }
-
-    /// Ends a node without warning.
-    pub fn kill(&self, node: i32) {
-        let node = node.to_string();
-        script(&["stop", "--name", &self.name, "--node", &node, "--kill"]);
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        script(&["stop", "--name", &self.name]);
-    }
 }

@@ -63,6 +63,19 @@ impl RealKafka {
         cluster
     }
 
+    /// The broker of this version that the environment names, else one of this test's own.
+    pub fn running(version: &'static str) -> Self {
+        let variable = format!("KBR_TEST_KAFKA_{}", version.replace('.', ""));
+        match std::env::var(variable) {
+            Ok(bootstrap) => Self {
+                bootstrap,
+                version,
+                started: None,
+            },
+            Err(_) => Self::start(version, 1),
+        }
+    }
+
     /// A cluster of this test's own, stopped when it is dropped.
     pub fn start(version: &'static str, nodes: usize) -> Self {
         Self::start_with(version, nodes, &[])
