@@ -134,7 +134,8 @@ cases! {
     acls:
         without_an_authorizer_acls_answer_54,
         client_quotas_come_back_as_they_were_set,
-        impossible_client_quotas_answer_42;
+        impossible_client_quotas_answer_42,
+        a_cluster_without_scram_users_lists_none;
     transactions:
         offsets_move_for_missing_empty_and_active_groups_at_once,
         an_aborted_transaction_leaves_nothing,
@@ -160,7 +161,7 @@ cases! {
     on_the_sandbox_with_an_authorizer, failures_with_an_authorizer, sandbox_with_an_authorizer:
     acls:
         acls_come_back_as_they_were_made,
-        impossible_acls_answer_42;
+        impossible_acls_are_refused;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 Written from docs/archive-format.md alone, with the standard library only, to prove that the document is enough.
 One line per record: topic partition offset timestamp key value [header=value,...], bytes in hexadecimal, - for null;
 with --types CreateTime or LogAppendTime after the timestamp.
+With --kept it prints the newest generation's groups and cluster objects instead, as one JSON document.
 Every hash and checksum on the way is verified. lz4 and snappy are decoded here; zstd needs Python 3.14, the zstandard
 module or the zstd command, without which a zstd block, and a zstd batch, is one line: ? topic partition first last zstd.
 """
@@ -254,6 +255,18 @@ class Archive:
             expected = generation["parent"]
         return found
 
+    def kept(self):
+        """What the newest generation keeps besides records; it may lie in objects of an earlier one."""
+        newest, found = self.chain()[-1], {}
+        for name in ("groups", "cluster"):
+            reference = newest.get(name)
+            if reference is not None:
+                data = self.read(reference["path"])
+                if len(data) != reference["size"] or blake3(data) != reference["digest"]:
+                    fail(f"{reference['path']}: not what the generation names")
+                found[name] = unseal(reference["path"], data)
+        return found
+
     def partitions(self):
         """Current topics: {(topic, partition): (topic id, [segments])}."""
         topics = {}
@@ -370,8 +383,11 @@ def shown(data):
     return "-" if data is None else data.hex()
 
 
-def main(folder, types):
+def main(folder, types, kept):
     archive = Archive(folder)
+    if kept:
+        print(json.dumps(archive.kept()))
+        return
     for topic, topic_id, partition, segments in archive.partitions():
         for listed in segments:
             data = archive.read(listed["path"])
@@ -400,4 +416,4 @@ def main(folder, types):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], "--types" in sys.argv[2:])
+    main(sys.argv[1], "--types" in sys.argv[2:], "--kept" in sys.argv[2:])

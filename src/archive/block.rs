@@ -10,47 +10,64 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum BlockCompression {
     None,
+    /// zstd's fastest regular level, since a backup must keep up with the network.
     #[default]
-    Zstd,
+    Auto,
+    Zstd {
+        level: i32,
+    },
     Lz4,
 }
 
 impl BlockCompression {
+    pub const NAMES: [&'static str; 4] = ["auto", "none", "zstd", "lz4"];
+
     pub fn name(self) -> &'static str {
         match self {
             BlockCompression::None => "none",
-            BlockCompression::Zstd => "zstd",
+            BlockCompression::Auto => "auto",
+            BlockCompression::Zstd { .. } => "zstd",
             BlockCompression::Lz4 => "lz4",
         }
     }
 
+    /// By name; zstd at its usual level.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::None, Self::Zstd, Self::Lz4]
-            .into_iter()
-            .find(|choice| choice.name() == text)
+        match text {
+            "none" => Some(BlockCompression::None),
+            "auto" => Some(BlockCompression::Auto),
+            "zstd" => Some(BlockCompression::ZSTD),
+            "lz4" => Some(BlockCompression::Lz4),
+            _ => None,
+        }
     }
 
-    fn codec(self) -> Option<(Codec, BlockCodec)> {
+    /// zstd at the level that it takes by itself.
+    pub const ZSTD: Self = BlockCompression::Zstd { level: 3 };
+
+    fn codec(self) -> Option<(Codec, Option<i32>, BlockCodec)> {
         match self {
             BlockCompression::None => None,
-            BlockCompression::Zstd => Some((Codec::Zstd, BlockCodec::Zstd)),
-            BlockCompression::Lz4 => Some((Codec::Lz4, BlockCodec::Lz4)),
+            BlockCompression::Auto => Some((Codec::Zstd, Some(FAST), BlockCodec::Zstd)),
+            BlockCompression::Zstd { level } => Some((Codec::Zstd, Some(level), BlockCodec::Zstd)),
+            BlockCompression::Lz4 => Some((Codec::Lz4, None, BlockCodec::Lz4)),
         }
     }
 }
 
-/// zstd's fastest regular level: a backup must keep up with the network.
-const ZSTD_LEVEL: i32 = 1;
+/// zstd's levels that [`BlockCompression::Zstd`] takes.
+pub const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = 1..=22;
+
+const FAST: i32 = 1;
 
 /// Compresses a block's batches; `None` if that is not asked for or saves less than an eighth.
 pub fn compress_block(
     compression: BlockCompression,
     raw: &[u8],
 ) -> Result<Option<(BlockCodec, Vec<u8>)>, record::Error> {
-    let Some((codec, block_codec)) = compression.codec() else {
+    let Some((codec, level, block_codec)) = compression.codec() else {
         return Ok(None);
     };
-    let level = (codec == Codec::Zstd).then_some(ZSTD_LEVEL);
     let stored = record::compress(codec, level, raw)?;
     Ok((stored.len() <= raw.len() - raw.len() / 8).then_some((block_codec, stored)))
 }

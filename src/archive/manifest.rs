@@ -5,7 +5,7 @@
 //! must not go through floating point.
 
 use super::retention::{Retention, RetentionRef};
-use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
+use crate::base::{Digest, Offset, PartitionId, PartitionSet, TimestampMs, TopicId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -81,12 +81,25 @@ pub struct TopicEntry {
     #[serde(default)]
     pub partition_count: i32,
     /// When what is archived of it was last known to hold every deletion: the consistency point of the last run that
-    /// read all its partitions to their ends before tombstones could vanish unread. None: never, or not noted.
+    /// read its partitions to their ends before tombstones could vanish unread. None: never, or not noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub caught_up: Option<TimestampMs>,
+    /// Partitions for which that moment was another one: newer runs left them out, or did not reach their ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<Behind>,
     /// The topic's own configs (overrides), as strings.
     pub configs: BTreeMap<String, String>,
     pub partitions: Vec<PartitionEntry>,
+}
+
+/// Partitions that newer runs left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// `0-3,7`.
+    pub partitions: PartitionSet,
+    /// As the topic's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caught_up: Option<TimestampMs>,
 }
 
 /// What a generation adds to one partition: everything in `[from, to)` is either a record in a segment or a gap.
@@ -269,6 +282,9 @@ pub struct ClusterRef {
 /// `cluster/{generation:08}-{run}.json`: what a cluster has besides topics and groups.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ClusterState {
+    /// Whether the cluster checks ACLs at all; `None`: not known.
+    #[serde(default)]
+    pub authorizer: Option<bool>,
     /// Sorted. `None`: not kept, for the reason in `missing`.
     #[serde(default)]
     pub acls: Option<Vec<AclEntry>>,

@@ -25,7 +25,7 @@ mod segment_writer;
 mod snapshot;
 mod verify;
 
-pub use block::{BlockCompression, BlockError, compress_block, decode_block};
+pub use block::{BlockCompression, BlockError, ZSTD_LEVELS, compress_block, decode_block};
 pub use catalogue::Catalogue;
 pub use error::{Damage, DamageKind, Error, Held, Result};
 pub use facts::{
@@ -35,8 +35,9 @@ pub use facts::{
 };
 pub use kept::{parse_cluster, parse_groups};
 pub use manifest::{
-    AclEntry, ArchiveHead, ClusterRef, ClusterState, FORMAT_VERSION, Gap, GapKind, Generation,
-    GroupEntry, GroupOffset, Groups, GroupsRef, PartitionEntry, QuotaEntry, SegmentRef, TopicEntry,
+    AclEntry, ArchiveHead, Behind, ClusterRef, ClusterState, FORMAT_VERSION, Gap, GapKind,
+    Generation, GroupEntry, GroupOffset, Groups, GroupsRef, PartitionEntry, QuotaEntry, SegmentRef,
+    TopicEntry,
 };
 pub use open::{Archive, parse_generation, parse_head};
 pub use prune::{

@@ -7,7 +7,7 @@ use super::block::decode_block;
 use super::index_reader::{LoadedIndex, block_damage, check_agreement, holding, lost, read_index};
 use super::kept::{read_cluster, read_groups};
 use super::manifest::{
-    ClusterState, Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry,
+    Behind, ClusterState, Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry,
 };
 use super::merge::Merged;
 use super::retention::RetentionRef;
@@ -54,6 +54,8 @@ pub struct SnapshotTopic {
     pub current: bool,
     /// The newest generation whose run saw it.
     pub seen: u64,
+    /// Partitions that newer runs left out, or did not read to their ends.
+    pub behind: Vec<Behind>,
     pub replication_factor: i16,
     /// At the source; at least as many as `partitions` holds.
     pub partition_count: i32,
@@ -91,6 +93,15 @@ impl SnapshotTopic {
             .binary_search_by_key(&partition, |entry| entry.partition)
             .ok()
             .map(|position| &self.partitions[position])
+    }
+
+    /// When what is archived of a partition was last known to hold every deletion.
+    pub fn caught_up_at(&self, partition: PartitionId) -> Option<TimestampMs> {
+        let mut behind = self.behind.iter();
+        match behind.find(|behind| behind.partitions.contains(partition)) {
+            Some(behind) => behind.caught_up,
+            None => self.caught_up,
+        }
     }
 
     pub fn records(&self) -> u64 {
@@ -404,6 +415,7 @@ fn snapshot_topic(entry: TopicEntry, current: bool) -> SnapshotTopic {
         incarnation: entry.incarnation,
         internal: entry.internal,
         seen: entry.seen,
+        behind: entry.behind,
         replication_factor: entry.replication_factor,
         partition_count: entry
             .partitions

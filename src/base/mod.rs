@@ -1,5 +1,6 @@
 //! What every layer shares: small types, time, sizes, text, name patterns, progress.
 
+pub mod partitions;
 pub mod pattern;
 pub mod progress;
 pub mod size;
@@ -7,6 +8,7 @@ pub mod text;
 pub mod time;
 pub mod types;
 
+pub use partitions::PartitionSet;
 pub use pattern::{Pattern, PatternError, Selection};
 pub use progress::{NoProgress, Progress, ProgressHandle};
 pub use tokio_util::sync::CancellationToken;

@@ -50,6 +50,17 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok((number * factor as f64) as u64)
 }
 
+/// Parses bytes per second: `50 MB/s`, `50MiB/s`, `1000000`.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let bytes = text.strip_suffix("/s").unwrap_or(text);
+    match parse_bytes(bytes) {
+        Ok(0) => Err(format!("not a rate: {text:?} is nothing per second")),
+        Ok(bytes) => Ok(bytes),
+        Err(why) => Err(format!("not a rate (50 MB/s, 800 KiB/s): {why}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +80,14 @@ mod tests {
         assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
         assert_eq!(parse_bytes("1.5 GB"), Ok(1_500_000_000));
         assert!(parse_bytes("12 parsecs").is_err());
+    }
+
+    #[test]
+    fn rates_are_sizes_per_second() {
+        assert_eq!(parse_rate("50 MB/s"), Ok(50_000_000));
+        assert_eq!(parse_rate("8MiB/s"), Ok(8 << 20));
+        assert_eq!(parse_rate("4096"), Ok(4096));
+        assert!(parse_rate("0 MB/s").is_err());
+        assert!(parse_rate("50 MB/min").is_err());
     }
 }

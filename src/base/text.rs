@@ -53,6 +53,16 @@ pub fn counted(number: impl Into<i128>, noun: &str) -> String {
     format!("{} {stem}{ending}", grouped(number))
 }
 
+/// The first `most` of some sentences, and how many more there are of that noun.
+pub fn first_few(mut sentences: Vec<String>, most: usize, noun: &str) -> Vec<String> {
+    if sentences.len() > most + 1 {
+        let more = counted((sentences.len() - most) as i128, &format!("more {noun}"));
+        sentences.truncate(most);
+        sentences.push(format!("and {more}, all of them in the report"));
+    }
+    sentences
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +83,15 @@ mod tests {
         assert_eq!(counted(1000, "record"), "1,000 records");
         assert_eq!(counted(2, "entry"), "2 entries");
         assert_eq!(counted(2, "day"), "2 days");
+    }
+
+    #[test]
+    fn many_sentences_become_a_few() {
+        let all: Vec<String> = (0..5).map(|n| n.to_string()).collect();
+        assert_eq!(first_few(all.clone(), 4, "partition"), all);
+        assert_eq!(
+            first_few(all, 2, "partition"),
+            ["0", "1", "and 3 more partitions, all of them in the report"]
+        );
     }
 }

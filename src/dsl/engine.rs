@@ -179,6 +179,8 @@ fn register_types(engine: &mut Engine) {
     named::<values::Topic>(engine, Kind::Topic);
     named::<values::Group>(engine, Kind::Group);
     named::<values::Lag>(engine, Kind::Lag);
+    named::<values::AclValue>(engine, Kind::Acl);
+    named::<values::QuotaValue>(engine, Kind::Quota);
     named::<values::StoreValue>(engine, Kind::Store);
     named::<values::GenerationValue>(engine, Kind::Generation);
     named::<values::SnapshotValue>(engine, Kind::Snapshot);
@@ -226,6 +228,8 @@ fn type_id(kind: Kind) -> TypeId {
         Kind::Topic => TypeId::of::<values::Topic>(),
         Kind::Group => TypeId::of::<values::Group>(),
         Kind::Lag => TypeId::of::<values::Lag>(),
+        Kind::Acl => TypeId::of::<values::AclValue>(),
+        Kind::Quota => TypeId::of::<values::QuotaValue>(),
         Kind::Store => TypeId::of::<values::StoreValue>(),
         Kind::Generation => TypeId::of::<values::GenerationValue>(),
         Kind::Snapshot => TypeId::of::<values::SnapshotValue>(),

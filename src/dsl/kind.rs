@@ -28,6 +28,8 @@ pub enum Kind {
     Topic,
     Group,
     Lag,
+    Acl,
+    Quota,
     Store,
     Generation,
     Snapshot,
@@ -45,7 +47,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds that are kbr's own, with the Rust type that carries them.
-    pub const OWN: [Kind; 20] = [
+    pub const OWN: [Kind; 22] = [
         Kind::Duration,
         Kind::Instant,
         Kind::Size,
@@ -55,6 +57,8 @@ impl Kind {
         Kind::Topic,
         Kind::Group,
         Kind::Lag,
+        Kind::Acl,
+        Kind::Quota,
         Kind::Store,
         Kind::Generation,
         Kind::Snapshot,
@@ -91,6 +95,8 @@ impl Kind {
             Kind::Topic => "topic",
             Kind::Group => "group",
             Kind::Lag => "group_offset",
+            Kind::Acl => "acl",
+            Kind::Quota => "quota",
             Kind::Store => "store",
             Kind::Generation => "generation",
             Kind::Snapshot => "snapshot",
@@ -129,6 +135,8 @@ impl Kind {
             Kind::Topic => "a topic",
             Kind::Group => "a group",
             Kind::Lag => "a committed offset",
+            Kind::Acl => "an ACL",
+            Kind::Quota => "a client quota",
             Kind::Store => "a store",
             Kind::Generation => "a generation",
             Kind::Snapshot => "a snapshot",
@@ -199,6 +207,8 @@ impl Kind {
             Kind::Topic => type_name::<values::Topic>(),
             Kind::Group => type_name::<values::Group>(),
             Kind::Lag => type_name::<values::Lag>(),
+            Kind::Acl => type_name::<values::AclValue>(),
+            Kind::Quota => type_name::<values::QuotaValue>(),
             Kind::Store => type_name::<values::StoreValue>(),
             Kind::Generation => type_name::<values::GenerationValue>(),
             Kind::Snapshot => type_name::<values::SnapshotValue>(),

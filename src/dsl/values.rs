@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use super::filter::RecordValue;
+pub use super::verbs::access::{AclValue, QuotaValue};
 pub use super::verbs::archives::{GenerationValue, SnapshotValue, StoreValue};
 pub use super::verbs::backup::{BackedUp, Backup};
 pub use super::verbs::clusters::{Cluster, Group, Lag, Topic};

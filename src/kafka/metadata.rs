@@ -31,12 +31,12 @@ pub struct Metadata {
 impl Metadata {
     /// The leader of the partition, if there is one.
     pub fn leader(&self, partition: &TopicPartition) -> Option<i32> {
-        self.topics
-            .get(&partition.topic)?
-            .partitions
-            .iter()
-            .find(|candidate| candidate.id == partition.partition)?
-            .leader
+        let partitions = &self.topics.get(&partition.topic)?.partitions;
+        // Sorted by id; a topic may have thousands.
+        let at = partitions
+            .binary_search_by_key(&partition.partition, |candidate| candidate.id)
+            .ok()?;
+        partitions[at].leader
     }
 
     /// The topic's id, if the brokers tell one.

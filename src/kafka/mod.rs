@@ -25,6 +25,7 @@ mod produce;
 mod producer_id;
 mod quotas;
 mod retry;
+mod scram;
 mod topics;
 mod transactions;
 mod transport;

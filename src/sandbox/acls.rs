@@ -49,17 +49,16 @@ impl Acl {
     /// What a controller checks before it takes one (AclControlManager.validateNewAcl).
     pub(super) fn check(&self) -> Result<(), Refusal> {
         let wrong = |what: &str| Err(Refusal::new(codes::INVALID_REQUEST, what));
-        if !(2..=LAST_RESOURCE_TYPE).contains(&self.resource_type) {
-            return wrong("Invalid resourceType");
-        }
-        if self.pattern_type != LITERAL && self.pattern_type != PREFIXED {
-            return wrong("Invalid patternType");
-        }
-        if !(2..=LAST_OPERATION).contains(&self.operation) {
-            return wrong("Invalid operation");
-        }
-        if !(2..=ALLOW).contains(&self.permission) {
-            return wrong("Invalid permissionType");
+        let concrete = (2..=LAST_RESOURCE_TYPE).contains(&self.resource_type)
+            && (self.pattern_type == LITERAL || self.pattern_type == PREFIXED)
+            && (2..=LAST_OPERATION).contains(&self.operation)
+            && (2..=ALLOW).contains(&self.permission);
+        if !concrete {
+            // Brokers fail over these while they read the request, and say no more than that they did.
+            return Err(Refusal::new(
+                codes::UNKNOWN_SERVER_ERROR,
+                "The server experienced an unexpected error when processing the request.",
+            ));
         }
         if self.resource_name.is_empty() {
             return wrong("Resource name should not be empty");

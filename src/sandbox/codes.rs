@@ -15,6 +15,7 @@ macro_rules! codes {
 }
 
 codes! {
+    UNKNOWN_SERVER_ERROR = -1,
     NONE = 0,
     OFFSET_OUT_OF_RANGE = 1,
     CORRUPT_MESSAGE = 2,
@@ -62,6 +63,7 @@ codes! {
     INVALID_RECORD = 87,
     UNSTABLE_OFFSET_COMMIT = 88,
     PRODUCER_FENCED = 90,
+    RESOURCE_NOT_FOUND = 91,
     UNKNOWN_TOPIC_ID = 100,
     TRANSACTION_ABORTABLE = 120,
 }

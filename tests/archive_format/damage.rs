@@ -38,7 +38,11 @@ async fn store_of(objects: &Objects) -> Store {
 async fn read_all(store: &Store) -> Result<String, Error> {
     let snapshot = Archive::open(store.clone()).await?.latest().await?;
     let groups = snapshot.groups().await?;
-    Ok(format!("{}\n{groups:?}", dump(&snapshot).await?))
+    let cluster = snapshot.cluster().await?;
+    Ok(format!(
+        "{}\n{groups:?}\n{cluster:?}",
+        dump(&snapshot).await?
+    ))
 }
 
 async fn verify(store: &Store, depth: Depth) -> Result<VerifyReport, Error> {

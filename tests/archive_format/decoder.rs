@@ -4,7 +4,8 @@
 use super::sample::{T0, batch, first_generation, memory};
 use kbr::archive::{
     BlockCodec, BlockEntry, SegmentIndex, Stream, check_block, decode_block, decode_header,
-    decode_index, decode_segment, decode_trailer, parse_generation, parse_groups, parse_head,
+    decode_index, decode_segment, decode_trailer, parse_cluster, parse_generation, parse_groups,
+    parse_head,
 };
 use kbr::base::{Offset, PartitionId, TimestampMs, TopicId};
 use kbr::record::Codec;
@@ -32,6 +33,7 @@ fn decode_everything(bytes: &[u8]) {
     let _ = parse_head(bytes);
     let _ = parse_generation("generations/00000001.json", bytes);
     let _ = parse_groups(bytes);
+    let _ = parse_cluster(bytes);
 }
 
 #[tokio::test]

@@ -25,11 +25,12 @@ async fn fixture() -> Archive {
         .unwrap()
 }
 
-fn read_with_python(archive: &Path) -> String {
+fn read_with_python(archive: &Path, how: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_archive.py");
     let output = Command::new("python3")
         .arg(script)
         .arg(archive)
+        .args(how)
         .output()
         .unwrap();
     assert!(
@@ -85,7 +86,7 @@ fn assert_same(python: &str, expected: &str) {
 #[test]
 fn an_independent_reader_finds_the_same_records_in_the_archive_of_version_1() {
     assert_same(
-        &read_with_python(&fixtures().join("archive-v1")),
+        &read_with_python(&fixtures().join("archive-v1"), &[]),
         &expected(),
     );
 }
@@ -105,5 +106,33 @@ async fn an_independent_reader_finds_the_same_records_in_an_archive_written_now(
     if let Some(place) = std::env::var_os("KBR_WRITE_FIXTURE") {
         std::fs::write(Path::new(&place).with_extension("records.txt"), &text).unwrap();
     }
-    assert_same(&read_with_python(&place), &text);
+    assert_same(&read_with_python(&place, &[]), &text);
+}
+
+#[tokio::test]
+async fn an_independent_reader_finds_the_groups_acls_and_quotas_of_an_archive_written_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("archive");
+    let store = Store::open(&StoreUrl::File(place.clone())).await.unwrap();
+    first_generation(&store, "run1").await.unwrap();
+    second_generation(&store, "run2").await.unwrap();
+    let kept = read_with_python(&place, &["--kept"]);
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(
+        kept["groups"]["groups"][0]["offsets"][0]["metadata"],
+        "mark \"é\""
+    );
+    let acl = &kept["cluster"]["acls"][0];
+    assert_eq!(
+        (&acl["principal"], &acl["pattern_type"]),
+        (&"User:alice".into(), &"PREFIXED".into())
+    );
+    let quota = &kept["cluster"]["quotas"][0];
+    assert_eq!(quota["values"]["request_percentage"], 12.5);
+    assert_eq!(quota["entity"]["user"], serde_json::Value::Null);
+    assert_eq!(kept["cluster"]["missing"]["scram_users"], "not allowed");
+    // Nothing of it changed between the two runs.
+    let second = Archive::open(store).await.unwrap().latest().await.unwrap();
+    let path = &second.manifest().cluster.as_ref().unwrap().path;
+    assert_eq!(path, "cluster/00000001-run1.json");
 }

@@ -17,7 +17,7 @@ const P0: PartitionId = PartitionId(0);
 async fn batches_come_back_to_the_byte_whatever_the_block_compression() {
     for compression in [
         BlockCompression::None,
-        BlockCompression::Zstd,
+        BlockCompression::ZSTD,
         BlockCompression::Lz4,
     ] {
         let store = memory().await;
@@ -79,7 +79,7 @@ async fn a_run_of_many_batches_in_one_slice_is_cut_into_blocks_at_batch_ends() {
 #[tokio::test]
 async fn compressed_batches_are_stored_as_they_are_and_blocks_that_do_not_shrink_too() {
     let store = memory().await;
-    let run = begin(&store, "r1", BlockCompression::Zstd).await.unwrap();
+    let run = begin(&store, "r1", BlockCompression::ZSTD).await.unwrap();
     let mut segment = run.segment_writer("orders", ORDERS, P0).await.unwrap();
     segment
         .append(batch(0, 100, 1000, Codec::Gzip))

@@ -161,7 +161,7 @@ async fn packs_of_small_partitions_survive_every_fault_of_the_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compressed_blocks_survive_every_fault_of_the_store() {
-    let mut scenario = Scenario::new(compressed(BlockCompression::Zstd)).await;
+    let mut scenario = Scenario::new(compressed(BlockCompression::ZSTD)).await;
     scenario.topic("orders", 2);
     scenario.append("orders", 0, &text(1, 400));
     scenario.append("orders", 1, &batch(Codec::Gzip, 1, 30));

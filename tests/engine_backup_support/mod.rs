@@ -97,7 +97,7 @@ pub async fn assert_sound(store: &Store, when: &str) -> Vec<String> {
     assert!(report.is_whole(), "{when}: {:?}", report.damages);
     for path in &report.unreferenced {
         let folder = path.split('/').next().unwrap();
-        let harmless = ["staging", "topics", "packs", "groups"].contains(&folder);
+        let harmless = ["staging", "topics", "packs", "groups", "cluster"].contains(&folder);
         assert!(
             harmless || is_unfinished(path),
             "{when}: {path} is left over"
@@ -148,9 +148,18 @@ pub struct World {
 
 impl World {
     pub async fn new(brokers: usize) -> Self {
-        let options = SandboxOptions {
+        Self::of(SandboxOptions {
             brokers,
-            ..SandboxOptions::named(unique("source"))
+            ..SandboxOptions::default()
+        })
+        .await
+    }
+
+    /// A source as the options say, with a name of its own.
+    pub async fn of(options: SandboxOptions) -> Self {
+        let options = SandboxOptions {
+            name: unique("source"),
+            ..options
         };
         let sandbox = Sandbox::start(options).await.unwrap();
         let mut connect = ConnectOptions::new(sandbox.bootstrap());

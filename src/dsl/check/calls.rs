@@ -2,7 +2,7 @@
 
 use super::Walk;
 use crate::base::text::did_you_mean;
-use crate::base::{Pattern, TimestampMs, size, time};
+use crate::base::{PartitionSet, Pattern, TimestampMs, size, time};
 use crate::dsl::diagnostic::Finding;
 use crate::dsl::kind::Kind;
 use crate::dsl::table::{self, Entry, Form};
@@ -248,7 +248,9 @@ impl Walk<'_> {
             }
             "duration" => time::parse_duration_ms(text).err(),
             "size" => size::parse_bytes(text).err(),
-            "topics" | "exclude" | "groups" => {
+            "limit" => size::parse_rate(text).err(),
+            "partitions" if index == 1 => PartitionSet::parse(text).err(),
+            "topics" | "exclude" | "groups" | "exclude_groups" | "partitions" => {
                 Pattern::parse(text).err().map(|error| error.to_string())
             }
             _ => None,

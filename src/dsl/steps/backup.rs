@@ -1,12 +1,13 @@
 //! The step that adds a generation to an archive.
 
 use super::{step_error, value};
+use crate::base::PartitionSet;
 use crate::base::size::format_bytes;
-use crate::base::text::{counted, grouped};
+use crate::base::text::{counted, first_few, grouped};
 use crate::base::time::format_duration_ms;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::world::StoreHandle;
-use crate::engine::backup::{self, Plan, Report, TopicState};
+use crate::engine::backup::{self, Plan, PlanTopic, Report, TopicState};
 use crate::run::{
     Blocked, Cell, Detail, Outcome, Step, StepContext, StepError, StepKind, StepView,
 };
@@ -14,6 +15,9 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How many partitions are named one by one under a step.
+const NAMED: usize = 5;
 
 /// A planned backup run.
 pub struct BackupRun {
@@ -49,6 +53,9 @@ impl Step for BackupStep {
                 Cell::count(i128::from(plan.groups.groups), "group"),
             ],
         );
+        for line in self.asked() {
+            view = view.note(line);
+        }
         for note in self.notes() {
             view = view.note(note);
         }
@@ -96,6 +103,8 @@ impl Step for BackupStep {
             "parent": plan.parent.map(|parent| parent.digest),
             "generation": plan.generation,
             "block": value(&plan.block),
+            "rate": plan.rate,
+            "cluster": { "acls": value(&plan.cluster.acls), "quotas": value(&plan.cluster.quotas) },
             "topics": topics,
             "removed": value(&plan.removed),
             "groups": { "include": plan.groups.include, "exclude": plan.groups.exclude },
@@ -200,38 +209,61 @@ fn gaps(report: &Report) -> Option<String> {
 }
 
 impl BackupStep {
+    /// What the plan's numbers do not tell: parts of topics, what is kept of the cluster, and how fast.
+    fn asked(&self) -> Vec<String> {
+        let plan = &self.run.plan;
+        let mut lines = Vec::new();
+        let parts = plan.topics.iter().filter(|topic| !topic.is_whole());
+        let parts = parts.map(|topic| {
+            let chosen = topic.partitions.iter().map(|at| at.partition);
+            let chosen: PartitionSet = chosen.collect();
+            format!(
+                "{}: partitions {chosen} of {}",
+                topic.name, topic.partition_count
+            )
+        });
+        lines.extend(first_few(parts.collect(), NAMED, "topic"));
+        let kept = [
+            (plan.cluster.acls_found, "ACL"),
+            (plan.cluster.quotas_found, "quota"),
+        ];
+        let kept: Vec<String> = kept
+            .into_iter()
+            .filter_map(|(found, noun)| Some(counted(found.filter(|n| *n > 0)?, noun)))
+            .collect();
+        if !kept.is_empty() {
+            lines.push(kept.join(", "));
+        }
+        if let Some(rate) = plan.rate {
+            lines.push(format!("at most {}/s", format_bytes(rate)));
+        }
+        lines
+    }
+
     fn notes(&self) -> Vec<String> {
         let plan = &self.run.plan;
         let mut notes = Vec::new();
-        for topic in &plan.topics {
-            match topic.state {
-                TopicState::Recreated { .. } => notes.push(format!(
-                    "{} was deleted and created again: a new incarnation, nothing is appended to the old one",
-                    topic.name
-                )),
-                TopicState::Rescanned => notes.push(format!(
-                    "{} is compacted and the last run is long ago: read again from its log start",
-                    topic.name
-                )),
-                TopicState::New | TopicState::Continued => {}
-            }
-        }
+        notes.extend(plan.topics.iter().filter_map(PlanTopic::change));
+        let (mut lost, mut pending, mut problems) = (Vec::new(), Vec::new(), Vec::new());
         for (topic, partition) in plan.partitions() {
             let place = format!("{}-{}", topic.name, partition.partition);
             if let Some((from, to)) = partition.lost_to_retention() {
-                notes.push(format!(
+                lost.push(format!(
                     "{place}: {} removed by retention before this run ({from} to {to})",
                     counted(i128::from(to - from), "offset")
                 ));
             }
             if let Some((from, to)) = partition.pending() {
-                notes.push(format!(
+                pending.push(format!(
                     "{place}: offsets {from} to {to} are in open transactions and not archived yet"
                 ));
             }
             if let Some(problem) = &partition.problem {
-                notes.push(format!("{place}: {problem}"));
+                problems.push(format!("{place}: {problem}"));
             }
+        }
+        for sentences in [lost, pending, problems] {
+            notes.extend(first_few(sentences, NAMED, "partition"));
         }
         for topic in &plan.removed {
             notes.push(format!(
@@ -239,6 +271,7 @@ impl BackupStep {
                 topic.name
             ));
         }
+        notes.extend(plan.incomplete.iter().cloned());
         notes.extend(plan.notes.iter().cloned());
         notes
     }

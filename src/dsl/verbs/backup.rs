@@ -2,15 +2,17 @@
 
 use super::clusters::Cluster;
 use super::restore::{patterns, selection};
-use crate::archive::BlockCompression;
+use crate::archive::{BlockCompression, ZSTD_LEVELS};
+use crate::base::size::parse_rate;
+use crate::base::{PartitionId, PartitionSet, Pattern};
 use crate::dsl::failure::Failure;
 use crate::dsl::invocation::Invocation;
 use crate::dsl::kind::Kind;
 use crate::dsl::reading;
 use crate::dsl::steps::{self, BackupRun};
 use crate::dsl::table::{Entry, Parameter};
-use crate::dsl::values::{self, StoreValue};
-use crate::engine::backup;
+use crate::dsl::values::{self, Size, StoreValue};
+use crate::engine::backup::{self, Keep, SomePartitions};
 use crate::run::ArchiveFact;
 use rhai::{Array, Dynamic};
 use std::sync::Arc;
@@ -22,8 +24,15 @@ pub struct Backup {
     cluster: Cluster,
     topics: Vec<String>,
     exclude: Vec<String>,
+    partitions: Vec<SomePartitions>,
+    internal: bool,
     groups: Vec<String>,
-    compression: String,
+    exclude_groups: Vec<String>,
+    acls: Keep,
+    quotas: Keep,
+    compression: BlockCompression,
+    compression_level: Option<i32>,
+    limit: Option<u64>,
     deadline: Duration,
 }
 
@@ -35,6 +44,7 @@ pub struct BackedUp(pub Arc<BackupRun>);
 const SHORTEST_DEADLINE: u64 = 1000;
 
 const NAMES: &[Parameter] = &[Parameter::many("names", &[Kind::Text])];
+const KEEP: &[Parameter] = &[Parameter::choice("when", &Keep::NAMES)];
 
 pub static TABLE: &[Entry] = &[
     Entry::verb(
@@ -42,13 +52,21 @@ pub static TABLE: &[Entry] = &[
         &[Parameter::one("cluster", &[Kind::Cluster])],
         Kind::Backup,
         |call| {
+            let defaults = backup::Options::default();
             Ok(Dynamic::from(Backup {
                 cluster: call.argument(0)?,
                 topics: Vec::new(),
                 exclude: Vec::new(),
+                partitions: Vec::new(),
+                internal: false,
                 groups: Vec::new(),
-                compression: BlockCompression::default().name().to_string(),
-                deadline: backup::Options::default().stall,
+                exclude_groups: Vec::new(),
+                acls: defaults.acls,
+                quotas: defaults.quotas,
+                compression: defaults.block,
+                compression_level: None,
+                limit: None,
+                deadline: defaults.stall,
             }))
         },
     )
@@ -71,27 +89,89 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("Topics to leave out of those chosen.")
     .example("backup(prod).exclude(\"*-tmp\")"),
+    Entry::option(
+        Kind::Backup,
+        "partitions",
+        &[
+            Parameter::one("topics", &[Kind::Text]),
+            Parameter::one("partitions", &[Kind::List, Kind::Text, Kind::Number]),
+        ],
+        "every partition",
+        |call| {
+            let mut builder: Backup = call.me()?;
+            builder.partitions.push(some_partitions(call)?);
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc(
+        "Of the topics that match, only these partitions: a list, a number, or ranges as text (`\"0-3,7\"`, `\"4-\"`). May be \
+         given several times. What is archived of the others stays as it is.",
+    )
+    .example("backup(prod).partitions(\"orders\", [0, 3]).partitions(\"payments-*\", \"0-3,7\")"),
+    Entry::option(
+        Kind::Backup,
+        "internal",
+        &[Parameter::one("too", &[Kind::Flag])],
+        "false",
+        |call| {
+            let mut builder: Backup = call.me()?;
+            builder.internal = call.argument(0)?;
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc(
+        "Whether topics that Kafka keeps for itself (`__consumer_offsets`, `__transaction_state`) are taken too, where the \
+         selection matches them. Committed offsets are archived without that.",
+    )
+    .example("backup(prod).topics(\"__consumer_offsets\").internal(true)"),
     Entry::option(Kind::Backup, "groups", NAMES, "every group", |call| {
         let mut builder: Backup = call.me()?;
         builder.groups.extend(patterns(call)?);
         Ok(Dynamic::from(builder))
     })
-    .doc("Which consumer groups' committed offsets are taken along.")
+    .doc("Which consumer groups' committed offsets are taken along. One that matches nothing blocks the plan.")
     .example("backup(prod).groups(\"checkout-*\")"),
+    Entry::option(Kind::Backup, "exclude_groups", NAMES, "none", |call| {
+        let mut builder: Backup = call.me()?;
+        builder.exclude_groups.extend(patterns(call)?);
+        Ok(Dynamic::from(builder))
+    })
+    .doc("Groups to leave out of those chosen.")
+    .example("backup(prod).exclude_groups(\"console-consumer-*\")"),
+    Entry::option(Kind::Backup, "acls", KEEP, "\"if allowed\"", |call| {
+        let mut builder: Backup = call.me()?;
+        builder.acls = keep(call)?;
+        Ok(Dynamic::from(builder))
+    })
+    .doc(
+        "Whether the cluster's ACLs are kept, and the names of users with SCRAM credentials. Where kbr may not see them a note \
+         says so; with `\"required\"` the run is then incomplete (exit status 6). A cluster without an authorizer has none.",
+    )
+    .example("backup(prod).acls(\"required\")"),
+    Entry::option(Kind::Backup, "quotas", KEEP, "\"if allowed\"", |call| {
+        let mut builder: Backup = call.me()?;
+        builder.quotas = keep(call)?;
+        Ok(Dynamic::from(builder))
+    })
+    .doc("Whether client quotas are kept, likewise.")
+    .example("backup(prod).quotas(\"none\")"),
     Entry::option(
         Kind::Backup,
         "compression",
-        &[Parameter::choice("name", &["zstd", "lz4", "none"])],
-        "\"zstd\"",
+        &[Parameter::choice("name", &BlockCompression::NAMES)],
+        "\"auto\"",
         |call| {
             let mut builder: Backup = call.me()?;
-            builder.compression = call.text(0)?;
+            let name = call.text(0)?;
+            builder.compression = BlockCompression::parse(&name).ok_or_else(|| {
+                Failure::script("E0212", format!("no compression is called {name:?}"))
+            })?;
             Ok(Dynamic::from(builder))
         },
     )
     .doc(
         "How the archive's blocks are compressed where that pays. Batches that their producer has compressed are stored as \
-         they are, and with `none` all of them.",
+         they are whatever is chosen; `auto` takes zstd at its fastest level for the rest, `none` stores all as it is.",
     )
     .example("backup(prod).compression(\"none\")"),
     Entry::option(
@@ -117,6 +197,49 @@ pub static TABLE: &[Entry] = &[
          says that it is partial.",
     )
     .example("backup(prod).deadline(minutes(5))"),
+    Entry::option(
+        Kind::Backup,
+        "compression_level",
+        &[Parameter::one("level", &[Kind::Number])],
+        "3 with `compression(\"zstd\")`",
+        |call| {
+            let mut builder: Backup = call.me()?;
+            let level = i32::try_from(call.argument::<i64>(0)?).unwrap_or(0);
+            if !ZSTD_LEVELS.contains(&level) {
+                return Err(Failure::script(
+                    "E0211",
+                    format!(
+                        "zstd has levels {} to {}",
+                        ZSTD_LEVELS.start(),
+                        ZSTD_LEVELS.end()
+                    ),
+                ));
+            }
+            builder.compression_level = Some(level);
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc("zstd's level, 1 (fast) to 22 (small). Only with `compression(\"zstd\")`.")
+    .example("backup(prod).compression(\"zstd\").compression_level(9)"),
+    Entry::option(
+        Kind::Backup,
+        "limit",
+        &[Parameter::one("rate", &[Kind::Text, Kind::Size])],
+        "as fast as it goes",
+        |call| {
+            let mut builder: Backup = call.me()?;
+            let rate = match call.argument::<Size>(0) {
+                Ok(size) if size.0 > 0 => size.0,
+                Ok(_) => return Err(Failure::script("E0214", "a limit of nothing per second")),
+                Err(_) => parse_rate(&call.text(0)?)
+                    .map_err(|error| Failure::script("E0214", error))?,
+            };
+            builder.limit = Some(rate);
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc("At most so many bytes per second from the cluster, over all partitions.")
+    .example("backup(prod).limit(\"50 MB/s\")"),
     Entry::terminal(
         Kind::Backup,
         "to",
@@ -150,13 +273,26 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
     host.refuse_effects("to")?;
     let builder: Backup = call.me()?;
     let store: StoreValue = call.argument(0)?;
+    let block = match (builder.compression, builder.compression_level) {
+        (BlockCompression::Zstd { .. }, Some(level)) => BlockCompression::Zstd { level },
+        (compression, None) => compression,
+        (compression, Some(_)) => {
+            return Err(Failure::script(
+                "E0214",
+                format!("compression {} has no levels", compression.name()),
+            )
+            .help("write .compression(\"zstd\").compression_level(9)"));
+        }
+    };
     let options = backup::Options {
         topics: selection(&builder.topics, &builder.exclude)?,
-        groups: selection(&builder.groups, &[])?,
-        block: BlockCompression::parse(&builder.compression).ok_or_else(|| {
-            let what = format!("no compression is called {:?}", builder.compression);
-            Failure::script("E0212", what)
-        })?,
+        partitions: builder.partitions.clone(),
+        include_internal: builder.internal,
+        groups: selection(&builder.groups, &builder.exclude_groups)?,
+        acls: builder.acls,
+        quotas: builder.quotas,
+        block,
+        rate: builder.limit,
         stall: builder.deadline,
         ..backup::Options::default()
     };
@@ -193,4 +329,48 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
     });
     host.add_step(steps::backup(&run), call.position);
     Ok(Dynamic::from(BackedUp(run)))
+}
+
+fn keep(call: &Invocation) -> Result<Keep, Failure> {
+    let text = call.text(0)?;
+    Keep::parse(&text)
+        .ok_or_else(|| Failure::script("E0212", format!("{} is not {text:?}", call.entry.title())))
+}
+
+fn some_partitions(call: &Invocation) -> Result<SomePartitions, Failure> {
+    let wrong = |what: String| Failure::script("E0214", what);
+    let topics = Pattern::parse(&call.text(0)?).map_err(|error| wrong(error.to_string()))?;
+    let number = |value: i64| {
+        i32::try_from(value)
+            .ok()
+            .filter(|id| (0..i32::MAX).contains(id))
+            .map(PartitionId)
+            .ok_or_else(|| Failure::script("E0211", format!("{value} is no partition")))
+    };
+    let partitions = if let Ok(list) = call.argument::<Array>(1) {
+        let ids = list.iter().map(|member| {
+            let id = member.as_int().map_err(|_| {
+                let kind = Kind::of(member);
+                let title = call.entry.title();
+                Failure::script(
+                    "E0208",
+                    format!(
+                        "{title} takes whole numbers in its list, not {}",
+                        kind.phrase()
+                    ),
+                )
+            })?;
+            number(id)
+        });
+        ids.collect::<Result<PartitionSet, _>>()?
+    } else if let Ok(text) = call.text(1) {
+        PartitionSet::parse(&text).map_err(wrong)?
+    } else {
+        PartitionSet::from_iter([number(call.argument::<i64>(1)?)?])
+    };
+    if partitions.is_empty() {
+        return Err(wrong(format!("no partition of {topics} is chosen"))
+            .help("leave the option out for every partition, or the topic with .exclude(…)"));
+    }
+    Ok(SomePartitions { topics, partitions })
 }

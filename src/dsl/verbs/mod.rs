@@ -1,5 +1,6 @@
 //! The verbs: each file holds its part of the table, its values and what its names do.
 
+pub mod access;
 pub mod archives;
 pub mod backup;
 pub mod clusters;
@@ -13,10 +14,11 @@ pub mod restore;
 use super::table::Entry;
 
 /// In the order of the documents.
-pub static TABLES: [&[Entry]; 9] = [
+pub static TABLES: [&[Entry]; 10] = [
     clusters::TABLE,
     archives::TABLE,
     inspections::TABLE,
+    access::TABLE,
     backup::TABLE,
     restore::TABLE,
     records::TABLE,

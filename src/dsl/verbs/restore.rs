@@ -161,6 +161,24 @@ pub static TABLE: &[Entry] = &[
          the plan says `at most`, and what depends on the exact number is known after execution only.",
     )
     .example("restore(snap).filter(|r| r.key != \"poison\").scan_budget(\"64 GiB\")"),
+    Entry::option(
+        Kind::Restore,
+        "acls",
+        &[Parameter::one("too", &[Kind::Flag])],
+        "false",
+        |_| Err(not_yet("acls")),
+    )
+    .doc("Whether ACLs are restored. Not in this version: the snapshot shows them.")
+    .example("print(snap.acls());"),
+    Entry::option(
+        Kind::Restore,
+        "quotas",
+        &[Parameter::one("too", &[Kind::Flag])],
+        "false",
+        |_| Err(not_yet("quotas")),
+    )
+    .doc("Whether client quotas are restored. Not in this version: the snapshot shows them.")
+    .example("print(snap.quotas());"),
     Entry::terminal(
         Kind::Restore,
         "to",
@@ -224,6 +242,14 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("The target."),
 ];
+
+fn not_yet(name: &str) -> Failure {
+    Failure::script(
+        "E0219",
+        format!("restoring `{name}` is not in this version of kbr"),
+    )
+    .help(format!("print(snap.{name}()) shows what the archive holds"))
+}
 
 /// Reading it ends the evaluation: a comparison must not swallow a number that nobody knows.
 fn unknown(what: &str, topic: &str) -> Failure {

@@ -3,13 +3,14 @@
 //! The order is what makes a generation consistent: a committed offset that was read first never lies beyond ends that
 //! were read after it (unless a transaction is open, and then that is said).
 
+use super::cluster;
 use super::copy::Copied;
 use super::ends::{self, End};
 use super::fetch::{self, Fetched};
 use super::freshness::Freshness;
 use super::groups::{self, GroupsRead};
 use super::options::Run;
-use super::plan::{Plan, PlanPartition, PlanTopic, TopicState};
+use super::plan::{Plan, PlanPartition, PlanTopic};
 use super::report::{BackedUp, Failure, Report};
 use super::survey;
 use super::track::Track;
@@ -17,11 +18,12 @@ use crate::archive::{
     Archive, Gap, GapKind, Groups, NewGeneration, PartitionEntry, RunOptions, RunWriter, Stream,
     TopicEntry,
 };
-use crate::base::{Offset, ProgressHandle, TopicId, TopicPartition, text::counted, time};
+use crate::base::text::{counted, first_few};
+use crate::base::{Offset, ProgressHandle, TopicId, TopicPartition, time};
 use crate::engine::error::{Error, Result};
 use crate::kafka::{self, Client, ErrorCode, TopicsWanted};
 use crate::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,12 +61,13 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
             .map(|topic| (topic.name, topic.id))
             .collect();
         let groups = groups::read(client, &plan.groups, &ids).await?;
+        let cluster = cluster::read(client, &plan.cluster).await;
         run.progress.doing("reading the ends of partitions");
         let consistency_point = time::now();
         let beginning = Beginning::look(plan, client).await?;
-        Ok::<_, Error>((groups, consistency_point, beginning))
+        Ok::<_, Error>((groups, cluster, consistency_point, beginning))
     };
-    let (groups, consistency_point, beginning) = tokio::select! {
+    let (groups, cluster, consistency_point, beginning) = tokio::select! {
         begun = beginning => begun?,
         // Nothing was read of any partition: there is nothing to keep.
         () = run.cancel.cancelled() => return Err(Error::Cancelled),
@@ -104,19 +107,27 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         });
     }
     let open = name_open_transactions(client, &done, &groups.groups).await;
-    let mut incomplete = incomplete(cancelled, &done, &failures, &groups);
+    let mut incomplete = incomplete(cancelled, plan, &done, &failures, &groups);
     incomplete.extend(open.committed_beyond);
-    let partial = cancelled || !failures.is_empty() || !groups.failures.is_empty();
-    let freshness = Freshness::of(plan, &done, &ends, consistency_point);
-    incomplete.extend(freshness.missed.iter().cloned());
+    incomplete.extend(cluster.incomplete);
+    let partial = cancelled
+        || !failures.is_empty()
+        || !groups.failures.is_empty()
+        || !plan.incomplete.is_empty();
+    let mut freshness = Freshness::of(plan, &done, &ends, consistency_point);
+    incomplete.append(&mut freshness.missed);
     let topics = entries(plan, &mut done, &freshness);
+    let mut notes = changed_topics(plan);
+    notes.extend(groups.notes);
+    notes.extend(cluster.notes);
+    notes.extend(open.harmless);
     let new = NewGeneration {
         started,
         consistency_point,
         partial,
         topics: topics.clone(),
         groups: Some(groups.groups.clone()),
-        cluster: None,
+        cluster: cluster.state,
     };
     let committed = commit(writer, new).await?;
     Ok(report(
@@ -129,7 +140,7 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
             groups: groups.groups.groups.len() as u64,
             failures,
             incomplete,
-            notes: open.harmless,
+            notes,
         },
         &topics,
     ))
@@ -224,11 +235,11 @@ fn begin(partition: &PlanPartition, end: &End) -> Offset {
 
 /// Whether every partition failed before a single offset of it was taken.
 fn nothing_kept(plan: &Plan, done: &Entries, failures: &[Failure]) -> bool {
-    let failed = |at: &TopicPartition| failures.iter().any(|failure| failure.partition == *at);
+    let failed: BTreeSet<&TopicPartition> = failures.iter().map(|one| &one.partition).collect();
     !failures.is_empty()
         && plan
             .partitions()
-            .all(|(topic, partition)| failed(&topic.at(partition)))
+            .all(|(topic, partition)| failed.contains(&topic.at(partition)))
         && done.values().all(|entry| entry.to <= entry.from)
 }
 
@@ -254,12 +265,14 @@ impl Identity {
             Ok(Err(error)) => return unknown(error.to_string()),
             Err(_) => return unknown(format!("no answer within {LOOKING_AGAIN:?}")),
         };
+        let now: BTreeMap<String, TopicId> = now
+            .into_iter()
+            .filter(|topic| topic.error == ErrorCode::NONE)
+            .map(|topic| (topic.name, topic.id))
+            .collect();
         let replaced = |planned: &&PlanTopic| {
-            now.iter().any(|topic| {
-                topic.name == planned.name
-                    && topic.error == ErrorCode::NONE
-                    && topic.id != planned.id
-            })
+            let id = now.get(&planned.name);
+            id.is_some_and(|id| *id != planned.id)
         };
         Self {
             replaced: plan
@@ -303,11 +316,11 @@ impl Books<'_> {
             mut packed,
             cancelled,
         } = fetched;
-        let replaces: BTreeMap<&str, bool> = self
+        let rescanned: BTreeSet<TopicPartition> = self
             .plan
-            .topics
-            .iter()
-            .map(|topic| (topic.name.as_str(), topic.state == TopicState::Rescanned))
+            .partitions()
+            .filter(|(_, partition)| partition.rescanned)
+            .map(|(topic, partition)| topic.at(partition))
             .collect();
         for (track, copied) in tracks.into_iter().zip(copied) {
             let (Some(copied), Some(end)) = (copied, self.ends.get(&track.at)) else {
@@ -332,7 +345,7 @@ impl Books<'_> {
                 failures.push(failure(&track, None, why));
                 continue;
             }
-            let replaces = replaces.get(track.stream.topic.as_str()) == Some(&true);
+            let replaces = rescanned.contains(&track.at);
             if replaces && reached < end.last_stable {
                 // Half a rescan would take the place of more than it holds.
                 if cancelled && track.failure.is_none() {
@@ -392,6 +405,7 @@ fn entry(
 fn entries(plan: &Plan, done: &mut Entries, freshness: &Freshness) -> Vec<TopicEntry> {
     let mut topics = Vec::with_capacity(plan.topics.len() + plan.removed.len());
     for topic in &plan.topics {
+        let since = freshness.topics.get(&topic.name);
         let partitions = topic
             .partitions
             .iter()
@@ -406,7 +420,8 @@ fn entries(plan: &Plan, done: &mut Entries, freshness: &Freshness) -> Vec<TopicE
             replication_factor: topic.replication_factor,
             partition_count: topic.partition_count,
             configs: topic.configs.clone(),
-            caught_up: freshness.caught_up.get(&topic.name).copied(),
+            caught_up: since.and_then(|since| since.caught_up),
+            behind: since.map_or(Vec::new(), |since| since.behind.clone()),
             partitions,
             ..TopicEntry::default()
         });
@@ -420,6 +435,16 @@ fn entries(plan: &Plan, done: &mut Entries, freshness: &Freshness) -> Vec<TopicE
         });
     }
     topics
+}
+
+/// Topics that are not what the last run left them as.
+fn changed_topics(plan: &Plan) -> Vec<String> {
+    let topics = plan.topics.iter().filter_map(PlanTopic::change);
+    let removed = plan.removed.iter().map(|removed| {
+        let name = &removed.name;
+        format!("{name} is no longer at the source; what is archived stays")
+    });
+    topics.chain(removed).collect()
 }
 
 /// A quiet partition is listed once, when it is new, and then only when something about it has changed.
@@ -502,9 +527,13 @@ fn committed_beyond(groups: &Groups, at: &TopicPartition, end: Offset) -> Vec<St
         .collect()
 }
 
+/// How many partitions or groups are named one by one; the report has all of them.
+const NAMED: usize = 20;
+
 /// Why the run must not end as success, in sentences.
 fn incomplete(
     cancelled: bool,
+    plan: &Plan,
     done: &Entries,
     failures: &[Failure],
     groups: &GroupsRead,
@@ -513,14 +542,18 @@ fn incomplete(
     if cancelled {
         sentences.push("cancelled: the generation holds what was complete".to_string());
     }
-    for failure in failures {
-        sentences.push(format!("{}: {}", failure.partition, failure.why));
-    }
-    sentences.extend(groups.failures.iter().cloned());
+    let failed = failures
+        .iter()
+        .map(|failure| format!("{}: {}", failure.partition, failure.why))
+        .collect();
+    sentences.extend(first_few(failed, NAMED, "partition"));
+    sentences.extend(plan.incomplete.iter().cloned());
+    sentences.extend(first_few(groups.failures.clone(), NAMED, "group"));
+    let mut lost = Vec::new();
     for (at, entry) in done {
         for gap in &entry.gaps {
             if gap.kind == GapKind::Retention {
-                sentences.push(format!(
+                lost.push(format!(
                     "{at}: {} were deleted at the source before this run could read them (offsets {} to {})",
                     counted(i128::from(gap.offsets), "offset"),
                     gap.from,
@@ -529,6 +562,7 @@ fn incomplete(
             }
         }
     }
+    sentences.extend(first_few(lost, NAMED, "partition"));
     sentences
 }
 

@@ -3,15 +3,22 @@
 use super::plan::PlanGroups;
 use crate::archive::{GroupEntry, GroupOffset, Groups};
 use crate::base::TopicId;
+use crate::base::text::counted;
 use crate::engine::error::{Error, Result};
 use crate::kafka::{self, Client};
 use std::collections::BTreeMap;
+
+/// The kind of a group whose members share the partitions.
+const SHARE: &str = "share";
 
 /// What was read, and which groups could not be.
 #[derive(Debug, Default)]
 pub(super) struct GroupsRead {
     pub groups: Groups,
+    /// The names of all groups that the cluster lists.
+    pub listed: Vec<String>,
     pub failures: Vec<String>,
+    pub notes: Vec<String>,
 }
 
 /// Reads state and committed offsets of every selected group. Offsets of a transaction that is still open are not
@@ -24,21 +31,30 @@ pub(super) async fn read(
     let selection = wanted
         .selection()
         .map_err(|error| Error::Internal(error.to_string()))?;
-    let listed: BTreeMap<String, kafka::GroupListing> = client
-        .list_groups()
-        .await?
-        .into_iter()
-        // Share groups keep no committed offsets of this kind.
-        .filter(|group| selection.takes(&group.group) && group.kind != "share")
-        .map(|group| (group.group.clone(), group))
-        .collect();
-    let names: Vec<String> = listed.keys().cloned().collect();
     let mut read = GroupsRead::default();
-    if names.is_empty() {
-        return Ok(read);
+    let mut wanted: BTreeMap<String, kafka::GroupListing> = BTreeMap::new();
+    for group in client.list_groups().await? {
+        read.listed.push(group.group.clone());
+        if selection.takes(&group.group) {
+            wanted.insert(group.group.clone(), group);
+        }
     }
-    let mut committed = client.committed_offsets(&names, false).await?;
-    for (name, listing) in listed {
+    // Share groups keep their positions elsewhere and have no committed offsets (KIP-932).
+    let (shared, names): (Vec<String>, Vec<String>) = wanted
+        .values()
+        .map(|listing| listing.group.clone())
+        .partition(|name| wanted.get(name).is_some_and(|group| group.kind == SHARE));
+    if !shared.is_empty() {
+        read.notes.push(format!(
+            "{} noted without positions: share groups commit no offsets",
+            counted(shared.len() as i128, "share group")
+        ));
+    }
+    let mut committed = match names.is_empty() {
+        true => BTreeMap::new(),
+        false => client.committed_offsets(&names, false).await?,
+    };
+    for (name, listing) in wanted {
         let offsets = match committed.remove(&name) {
             Some(Ok(offsets)) => offsets,
             Some(Err(error)) => {

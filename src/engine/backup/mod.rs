@@ -7,6 +7,7 @@
 
 mod answers;
 mod apply;
+mod cluster;
 mod copy;
 mod endings;
 mod ends;
@@ -17,14 +18,17 @@ mod groups;
 mod options;
 mod plan;
 mod report;
+mod select;
 mod survey;
 mod track;
 mod walk;
 
 pub use apply::apply;
-pub use options::{Options, Run};
+pub use cluster::acl_entry;
+pub use options::{Keep, Options, Run, SomePartitions};
 pub use plan::{
-    Blocked, Parent, Plan, PlanGroups, PlanPartition, PlanTopic, RemovedTopic, TopicState,
+    Blocked, Parent, Plan, PlanCluster, PlanGroups, PlanPartition, PlanTopic, RemovedTopic,
+    TopicState,
 };
 pub use report::{BackedUp, Failure, Report};
 pub use survey::{check, plan};

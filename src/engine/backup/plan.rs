@@ -3,7 +3,8 @@
 //! Ends move while a plan is looked at, so `to` is a lower bound for what execution archives; `from`, the topics with
 //! their ids and the generation that is continued are exact.
 
-use crate::archive::BlockCompression;
+use super::options::Keep;
+use crate::archive::{Behind, BlockCompression};
 use crate::base::{
     Digest, Offset, PartitionId, PatternError, Selection, TimestampMs, TopicId, TopicPartition,
 };
@@ -30,8 +31,11 @@ pub struct Plan {
     /// Topics that the archive has and the source no longer.
     pub removed: Vec<RemovedTopic>,
     pub groups: PlanGroups,
+    pub cluster: PlanCluster,
     /// What stands in the way: a name that matches nothing.
     pub blocked: Vec<Blocked>,
+    /// Topics and configs that cannot be read already now: the run will be incomplete.
+    pub incomplete: Vec<String>,
     /// What the operator should know.
     pub notes: Vec<String>,
 }
@@ -86,9 +90,9 @@ pub struct PlanTopic {
     /// How many milliseconds tombstones outlive a cleaning; `None`: it is not compacted.
     #[serde(default)]
     pub tombstones_live: Option<i64>,
-    /// When what is archived of it was last known to hold every deletion.
+    /// Archived partitions that are not selected.
     #[serde(default)]
-    pub caught_up: Option<TimestampMs>,
+    pub behind: Vec<Behind>,
     #[serde(flatten)]
     pub state: TopicState,
     /// Sorted.
@@ -100,6 +104,12 @@ pub struct PlanPartition {
     pub partition: PartitionId,
     /// Whether it continues what is archived of it; otherwise reading begins wherever the log starts then.
     pub continued: bool,
+    /// What is archived of it is replaced by what is read from its log start: see [`TopicState::Rescanned`].
+    #[serde(default)]
+    pub rescanned: bool,
+    /// When what is archived of it was last known to hold every deletion.
+    #[serde(default)]
+    pub caught_up: Option<TimestampMs>,
     /// Where reading begins: the archived end, or the log start.
     pub from: Offset,
     pub log_start: Offset,
@@ -121,6 +131,16 @@ pub struct PlanGroups {
     /// How many there are now, and with how many committed offsets.
     pub groups: u64,
     pub offsets: u64,
+}
+
+/// What would be kept of the cluster itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanCluster {
+    pub acls: Keep,
+    pub quotas: Keep,
+    /// How many there are now, where they can be seen.
+    pub acls_found: Option<u64>,
+    pub quotas_found: Option<u64>,
 }
 
 impl PlanPartition {
@@ -146,6 +166,26 @@ impl PlanTopic {
             .iter()
             .map(PlanPartition::records_bound)
             .sum()
+    }
+
+    /// Whether every partition of it is taken.
+    pub fn is_whole(&self) -> bool {
+        i32::try_from(self.partitions.len()) == Ok(self.partition_count)
+    }
+
+    /// What happened to it since the last run, if that is worth a sentence.
+    pub fn change(&self) -> Option<String> {
+        match self.state {
+            TopicState::Recreated { .. } => Some(format!(
+                "{} was deleted and created again: a new incarnation, nothing is appended to the old one",
+                self.name
+            )),
+            TopicState::Rescanned => Some(format!(
+                "{} is compacted and was last read longer ago than tombstones live: read again from its log start",
+                self.name
+            )),
+            TopicState::New | TopicState::Continued => None,
+        }
     }
 
     pub(super) fn at(&self, partition: &PlanPartition) -> TopicPartition {
