@@ -114,7 +114,7 @@ async fn a_record_comes_with_everything_that_it_was() {
 /// 0…9 with times that jump back and forth, in two batches, `codec` inside.
 async fn out_of_order(codec: Codec) -> Store {
     let store = memory().await;
-    let run = begin(&store, "r1", BlockCompression::Zstd).await.unwrap();
+    let run = begin(&store, "r1", BlockCompression::ZSTD).await.unwrap();
     let mut segment = run.segment_writer("orders", ORDERS, P0).await.unwrap();
     for (base, times) in [(0, [50, 10, 90, 20, 60]), (5, [5, 95, 40, 90, 1])] {
         let mut builder = builder(codec).base_offset(base);
@@ -169,7 +169,7 @@ async fn on_disk(folder: &std::path::Path) -> Store {
     let store = Store::open(&StoreUrl::File(folder.to_path_buf()))
         .await
         .unwrap();
-    let run = begin(&store, "r1", BlockCompression::Zstd).await.unwrap();
+    let run = begin(&store, "r1", BlockCompression::ZSTD).await.unwrap();
     let mut segments = Vec::new();
     for number in 0..3 {
         let mut segment = run.segment_writer("orders", ORDERS, P0).await.unwrap();
