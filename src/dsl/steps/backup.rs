@@ -7,12 +7,13 @@ use crate::base::text::{counted, first_few, grouped};
 use crate::base::time::format_duration_ms;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::world::StoreHandle;
-use crate::engine::backup::{self, Plan, PlanTopic, Report, TopicState};
+use crate::engine::backup::{self, Plan, PlanTopic, TopicState};
 use crate::run::{
     Blocked, Cell, Detail, Outcome, Step, StepContext, StepError, StepKind, StepView,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -169,9 +170,9 @@ impl Step for BackupStep {
                 counted(i128::from(report.groups), "group"),
             ));
         outcome.lines.extend(
-            volume(&report, began.elapsed())
+            volume(report.bytes, report.stored_bytes, began.elapsed())
                 .into_iter()
-                .chain(gaps(&report)),
+                .chain(gaps(&report.gaps())),
         );
         // Open transactions that harm nobody yet: no reason for alarm, but no silence either.
         outcome.lines.extend(report.notes);
@@ -181,22 +182,21 @@ impl Step for BackupStep {
 }
 
 /// `1.1 GiB of batches in 12 s, 94 MiB/s; 317 MiB stored`
-fn volume(report: &Report, elapsed: Duration) -> Option<String> {
-    let rate = (report.bytes as f64 / elapsed.as_secs_f64()) as u64;
-    (report.bytes > 0).then(|| {
+fn volume(bytes: u64, stored_bytes: u64, elapsed: Duration) -> Option<String> {
+    let rate = (bytes as f64 / elapsed.as_secs_f64()) as u64;
+    (bytes > 0).then(|| {
         format!(
             "{} of batches in {}, {}/s; {} stored",
-            format_bytes(report.bytes),
+            format_bytes(bytes),
             format_duration_ms(elapsed.as_millis() as i64),
             format_bytes(rate),
-            format_bytes(report.stored_bytes),
+            format_bytes(stored_bytes),
         )
     })
 }
 
 /// `1,204 offsets without a record: 1,200 compacted, 4 marker`
-fn gaps(report: &Report) -> Option<String> {
-    let gaps = report.gaps();
+fn gaps(gaps: &BTreeMap<&str, u64>) -> Option<String> {
     let kinds: Vec<String> = gaps
         .iter()
         .map(|(kind, offsets)| format!("{} {kind}", grouped(*offsets)))
@@ -283,5 +283,29 @@ fn state(state: &TopicState) -> &'static str {
         TopicState::Continued => "continued",
         TopicState::Recreated { .. } => "created again",
         TopicState::Rescanned => "read again",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_ends_with_how_much_how_fast_and_how_small() {
+        let ten_seconds = Duration::from_secs(10);
+        assert_eq!(
+            volume(1 << 30, 317 << 20, ten_seconds).as_deref(),
+            Some("1.0 GiB of batches in 10.0 s, 102 MiB/s; 317 MiB stored")
+        );
+        assert_eq!(volume(0, 0, ten_seconds), None);
+    }
+
+    #[test]
+    fn offsets_without_a_record_are_counted_and_named_by_kind() {
+        assert_eq!(
+            gaps(&BTreeMap::from([("compacted", 1_200), ("marker", 4)])).as_deref(),
+            Some("1,204 offsets without a record: 1,200 compacted, 4 marker")
+        );
+        assert_eq!(gaps(&BTreeMap::new()), None);
     }
 }
