@@ -1,7 +1,7 @@
 //! `kbr docs` and the generated part of docs/runbooks.md, both printed from the table.
 
 use super::kind::Kind;
-use super::table::{self, Entry, Form};
+use super::table::{self, Entry, Form, MapOption};
 use crate::base::text::did_you_mean;
 use std::fmt::Write;
 
@@ -87,10 +87,28 @@ fn entry_text(entry: &Entry) -> String {
             let _ = writeln!(text, "    one of: {}", choices.join(", "));
         }
     }
+    for option in entry.parameters.iter().flat_map(|p| p.options) {
+        for (index, line) in wrapped(&option_sentence(option), 74).iter().enumerate() {
+            let indent = if index == 0 { "    " } else { "      " };
+            let _ = writeln!(text, "{indent}{line}");
+        }
+    }
     if !entry.example.is_empty() {
         let _ = writeln!(text, "    example: {}", entry.example);
     }
     text
+}
+
+/// `keep_last: number or text. The newest so many. Default: none.`
+fn option_sentence(option: &MapOption) -> String {
+    let kinds: Vec<&str> = option.kinds.iter().map(|kind| kind.word()).collect();
+    format!(
+        "{}: {}. {} Default: {}.",
+        option.name,
+        kinds.join(" or "),
+        option.doc,
+        option.default
+    )
 }
 
 fn sentence(entry: &Entry) -> String {
@@ -189,6 +207,14 @@ fn markdown_entry(text: &mut String, entry: &Entry) {
     }
     for line in wrapped(&doc, 116) {
         let _ = writeln!(text, "  {line}");
+    }
+    for option in entry.parameters.iter().flat_map(|p| p.options) {
+        let sentence =
+            option_sentence(option).replacen(option.name, &format!("`{}`", option.name), 1);
+        for (index, line) in wrapped(&format!("- {sentence}"), 114).iter().enumerate() {
+            let indent = if index == 0 { "  " } else { "    " };
+            let _ = writeln!(text, "{indent}{line}");
+        }
     }
     if !entry.example.is_empty() {
         let _ = writeln!(text, "\n  ```rhai\n  {}\n  ```", entry.example);

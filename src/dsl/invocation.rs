@@ -48,6 +48,14 @@ impl Invocation<'_> {
             if !parameter.takes(kind) {
                 return Err(wrong_kind(self.entry, index, kind));
             }
+            if let (false, Some(map)) = (
+                parameter.options.is_empty(),
+                argument.read_lock::<rhai::Map>(),
+            ) {
+                for (name, value) in map.iter() {
+                    check_option(self.entry, index, name, Kind::of(value))?;
+                }
+            }
             if let (false, Ok(text)) = (
                 parameter.choices.is_empty(),
                 argument.as_immutable_string_ref(),
@@ -183,4 +191,34 @@ pub fn check_choice(entry: &Entry, index: usize, given: &str) -> Result<(), Fail
             None => failure,
         },
     )
+}
+
+/// A name in a map of options, and the kind of its value.
+pub fn check_option(entry: &Entry, index: usize, name: &str, kind: Kind) -> Result<(), Failure> {
+    let options = entry.parameter(index).map_or(&[][..], |p| p.options);
+    let names = || options.iter().map(|option| option.name);
+    let Some(option) = options.iter().find(|option| option.name == name) else {
+        let failure =
+            Failure::script("E0207", format!("no option `{name}` in {}", entry.title())).help(
+                format!("it takes {}", names().collect::<Vec<_>>().join(", ")),
+            );
+        return Err(match crate::base::text::did_you_mean(name, names()) {
+            Some(near) => failure.label(format!("did you mean `{near}`?")),
+            None => failure,
+        });
+    };
+    if option.takes(kind) {
+        return Ok(());
+    }
+    let wanted: Vec<&str> = option.kinds.iter().map(|kind| kind.phrase()).collect();
+    Err(Failure::script(
+        "E0208",
+        format!(
+            "`{name}` of {} is {}, not {}",
+            entry.title(),
+            wanted.join(" or "),
+            kind.phrase()
+        ),
+    )
+    .help(format!("for example {}", entry.example)))
 }

@@ -33,6 +33,7 @@ pub enum Kind {
     Store,
     Generation,
     Snapshot,
+    Pruned,
     Backup,
     BackedUp,
     Restore,
@@ -47,7 +48,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds that are kbr's own, with the Rust type that carries them.
-    pub const OWN: [Kind; 22] = [
+    pub const OWN: [Kind; 23] = [
         Kind::Duration,
         Kind::Instant,
         Kind::Size,
@@ -62,6 +63,7 @@ impl Kind {
         Kind::Store,
         Kind::Generation,
         Kind::Snapshot,
+        Kind::Pruned,
         Kind::Backup,
         Kind::BackedUp,
         Kind::Restore,
@@ -100,6 +102,7 @@ impl Kind {
             Kind::Store => "store",
             Kind::Generation => "generation",
             Kind::Snapshot => "snapshot",
+            Kind::Pruned => "pruned",
             Kind::Backup => "backup",
             Kind::BackedUp => "backed_up",
             Kind::Restore => "restore",
@@ -140,6 +143,7 @@ impl Kind {
             Kind::Store => "a store",
             Kind::Generation => "a generation",
             Kind::Snapshot => "a snapshot",
+            Kind::Pruned => "a planned prune",
             Kind::Backup => "a backup",
             Kind::BackedUp => "a planned backup",
             Kind::Restore => "a restore",
@@ -212,6 +216,7 @@ impl Kind {
             Kind::Store => type_name::<values::StoreValue>(),
             Kind::Generation => type_name::<values::GenerationValue>(),
             Kind::Snapshot => type_name::<values::SnapshotValue>(),
+            Kind::Pruned => type_name::<values::PrunedValue>(),
             Kind::Backup => type_name::<values::Backup>(),
             Kind::BackedUp => type_name::<values::BackedUp>(),
             Kind::Restore => type_name::<values::Restore>(),

@@ -35,6 +35,25 @@ pub struct Parameter {
     pub repeats: bool,
     /// The only texts allowed, when they are few.
     pub choices: &'static [&'static str],
+    /// The names that a map may have; empty: any.
+    pub options: &'static [MapOption],
+}
+
+/// One name in a map of options. A value of `()` is as good as none: `#{ keep_last: args.keep_last }`.
+#[derive(Clone, Copy, Debug)]
+pub struct MapOption {
+    pub name: &'static str,
+    pub kinds: &'static [Kind],
+    /// What holds without it.
+    pub default: &'static str,
+    /// A phrase.
+    pub doc: &'static str,
+}
+
+impl MapOption {
+    pub fn takes(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::Any | Kind::Nothing) || self.kinds.contains(&kind)
+    }
 }
 
 impl Parameter {
@@ -44,6 +63,7 @@ impl Parameter {
             kinds,
             repeats: false,
             choices: &[],
+            options: &[],
         }
     }
 
@@ -53,6 +73,7 @@ impl Parameter {
             kinds,
             repeats: true,
             choices: &[],
+            options: &[],
         }
     }
 
@@ -62,6 +83,18 @@ impl Parameter {
             kinds: &[Kind::Text],
             repeats: false,
             choices,
+            options: &[],
+        }
+    }
+
+    /// A map whose names are known.
+    pub const fn map(name: &'static str, options: &'static [MapOption]) -> Self {
+        Self {
+            name,
+            kinds: &[Kind::Map],
+            repeats: false,
+            choices: &[],
+            options,
         }
     }
 

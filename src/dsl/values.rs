@@ -14,6 +14,7 @@ pub use super::verbs::archives::{GenerationValue, SnapshotValue, StoreValue};
 pub use super::verbs::backup::{BackedUp, Backup};
 pub use super::verbs::clusters::{Cluster, Group, Lag, Topic};
 pub use super::verbs::offsets::{OffsetPlan, OffsetRow};
+pub use super::verbs::prune::PrunedValue;
 pub use super::verbs::restore::{Restore, Restored};
 
 /// Milliseconds between two instants. Compares only with another.

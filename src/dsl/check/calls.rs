@@ -218,6 +218,9 @@ impl Walk<'_> {
                 self.report(failure.into_finding(None), at);
                 continue;
             }
+            if !parameter.options.is_empty() {
+                self.options(entry, index, argument);
+            }
             self.literal(entry, index, argument);
         }
         if entry.form == Form::Terminal
@@ -231,6 +234,45 @@ impl Walk<'_> {
                 "kbr asks right before it anyway; confirm(\"Move the groups?\") says what for",
                 position,
             );
+        }
+    }
+
+    /// The names in a map of options that is written out.
+    fn options(&mut self, entry: &'static Entry, index: usize, argument: &Expr) {
+        let given: Vec<(String, Kind, Position)> = match argument {
+            Expr::Map(map, _) => map
+                .0
+                .iter()
+                .map(|(name, value)| {
+                    let kind = self.kind_of_literal(value);
+                    (name.name.to_string(), kind, name.pos)
+                })
+                .collect(),
+            Expr::DynamicConstant(value, position) => match value.read_lock::<rhai::Map>() {
+                Some(map) => map
+                    .iter()
+                    .map(|(name, value)| (name.to_string(), Kind::of(value), *position))
+                    .collect(),
+                None => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        for (name, kind, position) in given {
+            if let Err(failure) = invocation::check_option(entry, index, &name, kind) {
+                self.report(failure.into_finding(None), position);
+            }
+        }
+    }
+
+    /// The kind of what is written out; anything where that takes more than a look.
+    fn kind_of_literal(&self, value: &Expr) -> Kind {
+        match value {
+            Expr::StringConstant(..) => Kind::Text,
+            Expr::IntegerConstant(..) => Kind::Number,
+            Expr::BoolConstant(..) => Kind::Flag,
+            Expr::Array(..) => Kind::List,
+            Expr::Map(..) => Kind::Map,
+            _ => Kind::Any,
         }
     }
 

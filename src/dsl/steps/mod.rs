@@ -3,10 +3,12 @@
 mod backup;
 mod blocked;
 mod offsets;
+mod prune;
 mod restore;
 
 pub use backup::{BackupRun, backup};
 pub use offsets::{ResetRun, offsets};
+pub use prune::{PruneRun, UndeleteRun, prune, undelete};
 pub use restore::{RestoreRun, restore};
 
 use crate::engine;

@@ -7,6 +7,7 @@ pub mod clusters;
 mod general;
 mod inspections;
 pub mod offsets;
+pub mod prune;
 mod quantities;
 mod records;
 pub mod restore;
@@ -14,11 +15,12 @@ pub mod restore;
 use super::table::Entry;
 
 /// In the order of the documents.
-pub static TABLES: [&[Entry]; 10] = [
+pub static TABLES: [&[Entry]; 11] = [
     clusters::TABLE,
     archives::TABLE,
     inspections::TABLE,
     access::TABLE,
+    prune::TABLE,
     backup::TABLE,
     restore::TABLE,
     records::TABLE,
