@@ -184,6 +184,7 @@ fn register_types(engine: &mut Engine) {
     named::<values::StoreValue>(engine, Kind::Store);
     named::<values::GenerationValue>(engine, Kind::Generation);
     named::<values::SnapshotValue>(engine, Kind::Snapshot);
+    named::<values::PrunedValue>(engine, Kind::Pruned);
     named::<values::Backup>(engine, Kind::Backup);
     named::<values::BackedUp>(engine, Kind::BackedUp);
     named::<values::Restore>(engine, Kind::Restore);

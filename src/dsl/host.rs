@@ -3,6 +3,7 @@
 //! A script's `catch` can swallow errors. What must end an evaluation is therefore latched here; every verb
 //! and the engine's progress callback look at the latch, and `evaluate` looks again at the end.
 
+use super::declared::Declared;
 use super::failure::Failure;
 use super::source::{Arguments, Source};
 use super::world::World;
@@ -36,7 +37,7 @@ pub struct Host {
 struct State {
     given: BTreeMap<String, String>,
     /// `None` until `params` was called.
-    declared: Option<BTreeMap<String, String>>,
+    declared: Option<BTreeMap<String, Declared>>,
     printed: Vec<String>,
     plan: Plan,
     latch: Option<(Failure, Position)>,
@@ -190,7 +191,7 @@ impl Host {
     }
 
     /// `params(#{…})`: which arguments the runbook takes.
-    pub fn declare(&self, parameters: BTreeMap<String, String>) -> Result<(), Failure> {
+    pub fn declare(&self, parameters: BTreeMap<String, Declared>) -> Result<(), Failure> {
         let mut state = self.state();
         let names: Vec<&str> = parameters.keys().map(String::as_str).collect();
         if let Some(unknown) = state
@@ -199,6 +200,14 @@ impl Host {
             .find(|name| !parameters.contains_key(*name))
         {
             return Err(unknown_argument(unknown, &names, true));
+        }
+        let missing = parameters
+            .values()
+            .find(|said| said.required && !state.given.contains_key(&said.name));
+        if let Some(missing) = missing {
+            let failure =
+                Failure::script("E0205", format!("argument `{}` is missing", missing.name));
+            return Err(failure.help(format!("--{} {}", missing.flag_name(), missing.help)));
         }
         state.declared.get_or_insert_default().extend(parameters);
         Ok(())

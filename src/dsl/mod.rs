@@ -6,6 +6,7 @@
 
 mod check;
 mod closure;
+mod declared;
 mod diagnostic;
 mod docs;
 mod engine;
@@ -29,6 +30,7 @@ mod world;
 
 pub use crate::run::Span;
 pub use check::check;
+pub use declared::{Declared, declared, head_comment};
 pub use diagnostic::{Finding, ScriptError, Severity};
 pub use docs::{docs, markdown as docs_markdown};
 pub use evaluate::{EvaluateOptions, Evaluated, Shown, eval, evaluate};

@@ -1,5 +1,6 @@
 //! A runbook's text and where it came from, and the arguments given to it.
 
+use super::declared::Declared;
 use crate::base::Digest;
 use crate::run::Span;
 use rhai::Position;
@@ -82,35 +83,84 @@ fn word_length(rest: &[char]) -> usize {
     }
 }
 
-/// What was given to a runbook after `--`: `--at 2026-11-20T10:00:00Z`, `--at=…`, `--force` (the text "true").
+/// What was given to a runbook after `--`: `--at 2026-11-20T10:00:00Z`, `--at=…`, `--force` (the text "true"), and
+/// bare words where the runbook declares them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arguments(pub BTreeMap<String, String>);
 
 impl Arguments {
     /// Parses the words after `--`. A name's dashes become underscores, as a script must write it.
     pub fn parse<S: AsRef<str>>(words: &[S]) -> Result<Self, String> {
+        Self::read(words, &[])
+    }
+
+    /// As [`Arguments::parse`], with what the runbook declares: which names are flags, and where bare words go.
+    pub fn read<S: AsRef<str>>(words: &[S], declared: &[Declared]) -> Result<Self, String> {
         let mut given = BTreeMap::new();
+        let mut bare: Vec<String> = Vec::new();
         let mut words = words.iter().map(AsRef::as_ref).peekable();
         while let Some(word) = words.next() {
             let Some(named) = word.strip_prefix("--").filter(|name| !name.is_empty()) else {
-                return Err(format!(
-                    "runbook arguments are named: write --NAME VALUE, not {word:?}"
-                ));
+                bare.push(word.to_string());
+                continue;
             };
             let (name, value) = match named.split_once('=') {
-                Some((name, value)) => (name, value.to_string()),
-                None => match words.next_if(|next| !next.starts_with("--")) {
-                    Some(value) => (named, value.to_string()),
-                    None => (named, "true".to_string()),
-                },
+                Some((name, value)) => (name.replace('-', "_"), value.to_string()),
+                None => {
+                    let name = named.replace('-', "_");
+                    let flag = declared
+                        .iter()
+                        .any(|known| known.name == name && known.flag);
+                    let value = match flag {
+                        true => None,
+                        false => words.next_if(|next| !next.starts_with("--")),
+                    };
+                    (name, value.unwrap_or("true").to_string())
+                }
             };
-            let name = name.replace('-', "_");
             if given.insert(name.clone(), value).is_some() {
                 return Err(format!("runbook argument --{name} is given twice"));
             }
         }
+        place(bare, declared, &mut given)?;
         Ok(Self(given))
     }
+}
+
+/// Gives bare words to the arguments that take them, in their order.
+fn place(
+    bare: Vec<String>,
+    declared: &[Declared],
+    given: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    let mut places: Vec<&Declared> = declared.iter().filter(|d| d.position.is_some()).collect();
+    places.sort_by_key(|declared| declared.position);
+    let mut places = places.into_iter();
+    let mut rest: Option<&Declared> = None;
+    for word in bare {
+        let place = match rest {
+            Some(rest) => rest,
+            None => places
+                .by_ref()
+                .find(|place| !given.contains_key(&place.name))
+                .ok_or_else(|| {
+                    format!("runbook arguments are named: write --NAME VALUE, not {word:?}")
+                })?,
+        };
+        if place.rest {
+            rest = Some(place);
+        }
+        match given.get_mut(&place.name) {
+            Some(words) => {
+                words.push(' ');
+                words.push_str(&word);
+            }
+            None => {
+                given.insert(place.name.clone(), word);
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -137,6 +187,45 @@ mod tests {
             Arguments::parse(&["--a", "1", "--a", "2"])
                 .unwrap_err()
                 .contains("twice")
+        );
+    }
+
+    #[test]
+    fn bare_words_go_where_the_runbook_wants_them() {
+        let declared = [
+            Declared {
+                position: Some(2),
+                rest: true,
+                ..Declared::named("generations")
+            },
+            Declared {
+                position: Some(1),
+                ..Declared::named("archive")
+            },
+            Declared {
+                flag: true,
+                ..Declared::named("quiet")
+            },
+        ];
+        let read = |words: &[&str]| Arguments::read(words, &declared).map(|read| read.0);
+        let wanted = |rows: &[(&str, &str)]| {
+            let rows = rows.iter();
+            Ok(rows
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect())
+        };
+        assert_eq!(
+            read(&["--quiet", "file:a", "3", "--grace", "1d", "5"]),
+            wanted(&[
+                ("quiet", "true"),
+                ("archive", "file:a"),
+                ("generations", "3 5"),
+                ("grace", "1d")
+            ])
+        );
+        assert_eq!(
+            read(&["--archive", "file:a", "7"]),
+            wanted(&[("archive", "file:a"), ("generations", "7")])
         );
     }
 }

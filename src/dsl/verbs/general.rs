@@ -1,6 +1,7 @@
 //! Helpers of every runbook: arguments, conditions, questions, secrets.
 
 use crate::base::Secret;
+use crate::dsl::declared::Declared;
 use crate::dsl::failure::Failure;
 use crate::dsl::kind::Kind;
 use crate::dsl::table::{Entry, Parameter};
@@ -16,14 +17,9 @@ pub static TABLE: &[Entry] = &[
         |call| {
             let map: Map = call.argument(0)?;
             let mut declared = BTreeMap::new();
-            for (name, text) in map {
-                let text = text.into_string().map_err(|_| {
-                    Failure::script(
-                        "E0208",
-                        format!("params: `{name}` is declared with what it is for, a text"),
-                    )
-                })?;
-                declared.insert(name.to_string(), text);
+            for (name, said) in map {
+                let said = Declared::read(&name, &said).map_err(|why| Failure::script("E0208", why))?;
+                declared.insert(name.to_string(), said);
             }
             call.host()?.declare(declared)?;
             Ok(Dynamic::UNIT)
@@ -32,7 +28,9 @@ pub static TABLE: &[Entry] = &[
     .doc(
         "Declares the arguments that the runbook takes, each with what it is for. They are given after `--` on the \
          command line (`-- --at 2026-11-20T10:00:00Z`) and read as `args.at`: text, or `()` if not given. Reading an \
-         argument that is not declared is an error, and so is giving one.",
+         argument that is not declared is an error, and so is giving one. Instead of the text a map may say more: `help`, \
+         the text; `position`, a bare word in this place is meant; `rest`, and all that follow it, with spaces between; \
+         `required`; `flag`, it takes no value.",
     )
     .example("params(#{ at: \"restore records before this time\" });"),
     Entry::function(
