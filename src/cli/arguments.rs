@@ -91,6 +91,10 @@ pub enum Command {
     Test(Rest),
     #[command(hide = true)]
     Repl(Rest),
+
+    /// Any other word: a script of this name.
+    #[command(external_subcommand)]
+    Script(Vec<String>),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -15,11 +15,12 @@ mod runbook;
 mod scripts;
 mod show;
 mod style;
+mod subcommand;
 
 use crate::base::CancellationToken;
 use crate::run::ExitClass;
 use arguments::{Arguments, Command, Output};
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 use report::Report;
 use serde_json::Value;
 use std::io::Write;
@@ -28,12 +29,17 @@ use style::Style;
 
 /// Entry point of the binary.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let command = subcommand::listed(Arguments::command());
+    let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
     ExitCode::from(dispatch(arguments.command).code())
 }
 
 fn dispatch(command: Command) -> ExitClass {
     let (output, result) = match command {
+        Command::Script(words) => subcommand::run(&words),
         Command::Run(arguments) => (arguments.output, runbook::run(arguments)),
         Command::Rehearse(arguments) => (arguments.output, runbook::rehearse(arguments)),
         Command::Eval(arguments) => (arguments.output, scripts::eval(arguments)),
@@ -48,7 +54,7 @@ fn dispatch(command: Command) -> ExitClass {
         Command::Cat(arguments) => (Output::Text, inspect::cat(arguments)),
         Command::Verify(arguments) => (arguments.output, inspect::verify(arguments)),
         Command::Completions(arguments) => {
-            let mut command = Arguments::command();
+            let mut command = subcommand::with_scripts(Arguments::command());
             // Into memory first: the generator panics where a pipe is closed early.
             let mut script = Vec::new();
             clap_complete::generate(arguments.shell, &mut command, "kbr", &mut script);

@@ -2,7 +2,7 @@
 
 use super::arguments::{Output, Rehearse, Run};
 use super::execution_view::ExecutionView;
-use super::plan_view::{PlanView, command_to_execute, quoted, runbook_arguments, what_next};
+use super::plan_view::{PlanView, Typed, command_to_execute, what_next};
 use super::progress_view::Look;
 use super::report::Report;
 use super::style::{Style, harmless};
@@ -21,8 +21,8 @@ use std::sync::Arc;
 /// What both commands share.
 struct Job {
     source: Source,
-    /// The file as it was typed, for the command to repeat.
-    file: String,
+    /// As it was typed, for the command to repeat.
+    typed: Typed,
     arguments: dsl::Arguments,
     now: TimestampMs,
     config: Config,
@@ -33,28 +33,53 @@ struct Job {
 
 impl Job {
     fn new(
-        file: &Path,
+        (source, typed): (Source, Typed),
         words: &[String],
         now: Option<&str>,
         detail: bool,
         output: Output,
         look: Look,
     ) -> Result<Self, Box<Report>> {
-        let arguments = dsl::Arguments::parse(words).map_err(|message| {
-            Report::usage("E0101", message).now("kbr run FILE -- --NAME VALUE")
+        let declared = dsl::declared(&source);
+        let arguments = dsl::Arguments::read(words, &declared).map_err(|message| {
+            Report::usage("E0101", message).now(match &typed {
+                Typed::File(_) => "kbr run FILE -- --NAME VALUE".to_string(),
+                Typed::Script(name) => format!("kbr {name} --help"),
+            })
         })?;
+        if let (Some(missing), Typed::Script(name)) = (
+            declared
+                .iter()
+                .find(|d| d.required && !arguments.0.contains_key(&d.name)),
+            &typed,
+        ) {
+            let what = missing.flag_name().to_uppercase();
+            let report = Report::usage("E0101", format!("kbr {name} needs {what}"));
+            return Err(Box::new(
+                report
+                    .fact("what", missing.help.clone())
+                    .now(format!("kbr {name} --help")),
+            ));
+        }
         let clock = time::now();
         let now = match now {
             None => clock,
             Some(text) => time::parse_instant(text, clock)
                 .map_err(|message| Report::usage("E0104", format!("--now: {message}")))?,
         };
+        let config = match &typed {
+            Typed::File(file) => config_beside(Path::new(file))?,
+            // A script is the same wherever it lies: clusters and stores are those of the place where one stands.
+            Typed::Script(_) => {
+                Config::find(Path::new(".")).map_err(|error| Box::new(Report::from(&error)))?
+            }
+        };
         Ok(Self {
-            source: read_source(file)?,
-            file: file.display().to_string(),
+            source,
+            typed,
             arguments,
             now,
-            config: config_beside(file)?,
+            config,
             detail,
             output,
             look,
@@ -138,10 +163,7 @@ impl Job {
         }
         print(&view.conclusion(&report, !plan.rehearsal));
         if plan.rehearsal && error.is_none() {
-            let mut command = format!("kbr run {}", quoted(&self.file));
-            if !document.arguments.is_empty() {
-                command.push_str(&format!(" -- {}", runbook_arguments(&document)));
-            }
+            let command = self.typed.command("", &document);
             print(&format!(
                 "  nothing outside this process was touched; the real plan: {command}\n"
             ));
@@ -160,7 +182,7 @@ impl Job {
         let mut report = Report::from(error);
         if matches!(error, RunError::ConfirmationRequired(_)) {
             report.facts.retain(|(label, _)| label != "now");
-            report = report.now(command_to_execute(plan, &self.file));
+            report = report.now(command_to_execute(plan, &self.typed));
         }
         report
     }
@@ -209,8 +231,18 @@ fn with_printed(mut document: Value, printed: &[String]) -> Value {
     document
 }
 
+fn of_file(file: &Path) -> Result<(Source, Typed), Box<Report>> {
+    Ok((read_source(file)?, Typed::File(file.display().to_string())))
+}
+
 /// `kbr run`
 pub fn run(arguments: Run) -> Result<ExitClass, Box<Report>> {
+    let runbook = of_file(&arguments.file)?;
+    run_source(runbook, arguments)
+}
+
+/// A runbook with the options of `kbr run`; the file in them is not looked at.
+pub fn run_source(runbook: (Source, Typed), arguments: Run) -> Result<ExitClass, Box<Report>> {
     if arguments.save.is_some() {
         return Err(Box::new(
             Report::usage("E0103", "kbr run --save is not in this version")
@@ -218,7 +250,7 @@ pub fn run(arguments: Run) -> Result<ExitClass, Box<Report>> {
         ));
     }
     let job = Job::new(
-        &arguments.file,
+        runbook,
         &arguments.arguments,
         arguments.now.as_deref(),
         arguments.detail,
@@ -250,7 +282,7 @@ async fn run_in(
     job.show(&printed, &document, journal.is_some());
     let Some(journal) = journal else {
         match job.output {
-            Output::Text => print(&what_next(&document, &job.file, &Style::of_stdout())),
+            Output::Text => print(&what_next(&document, &job.typed, &Style::of_stdout())),
             Output::Json => print_json(&with_printed(json!(document), &printed)),
         }
         return Ok(ExitClass::Done);
@@ -270,7 +302,7 @@ async fn run_in(
 /// `kbr rehearse`
 pub fn rehearse(arguments: Rehearse) -> Result<ExitClass, Box<Report>> {
     let job = Job::new(
-        &arguments.file,
+        of_file(&arguments.file)?,
         &arguments.arguments,
         None,
         arguments.detail,

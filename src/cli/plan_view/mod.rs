@@ -358,21 +358,47 @@ pub fn quoted(word: &str) -> String {
     }
 }
 
+/// How a runbook was named on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Typed {
+    /// `kbr run FILE`
+    File(String),
+    /// `kbr NAME`
+    Script(String),
+}
+
+impl From<&str> for Typed {
+    fn from(file: &str) -> Self {
+        Self::File(file.to_string())
+    }
+}
+
+impl Typed {
+    /// The command with these options and the plan's own arguments.
+    pub fn command(&self, options: &str, plan: &PlanDocument) -> String {
+        let (mut command, separator) = match self {
+            Self::File(file) => (format!("kbr run {}{options}", quoted(file)), " --"),
+            Self::Script(name) => (format!("kbr {name}{options}"), ""),
+        };
+        if !plan.arguments.is_empty() {
+            command.push_str(&format!("{separator} {}", runbook_arguments(plan)));
+        }
+        command
+    }
+}
+
 /// The exact command that executes this plan.
-pub fn command_to_execute(plan: &PlanDocument, file: &str) -> String {
-    let mut command = format!("kbr run {} --execute", quoted(file));
+pub fn command_to_execute(plan: &PlanDocument, typed: &Typed) -> String {
+    let mut options = " --execute".to_string();
     if plan.now_read {
-        command.push_str(&format!(" --now {}", plan.now));
+        options.push_str(&format!(" --now {}", plan.now));
     }
-    command.push_str(&format!(" --confirm {}", plan.digest.short()));
-    if !plan.arguments.is_empty() {
-        command.push_str(&format!(" -- {}", runbook_arguments(plan)));
-    }
-    command
+    options.push_str(&format!(" --confirm {}", plan.digest.short()));
+    typed.command(&options, plan)
 }
 
 /// The last line under a plan that was only shown.
-pub fn what_next(plan: &PlanDocument, file: &str, style: &Style) -> String {
+pub fn what_next(plan: &PlanDocument, typed: &Typed, style: &Style) -> String {
     let head = format!("plan {}", plan.digest.short());
     if plan.summary.blocked > 0 {
         return format!("\n{head} cannot be executed while a step is blocked\n");
@@ -383,7 +409,7 @@ pub fn what_next(plan: &PlanDocument, file: &str, style: &Style) -> String {
     if plan.items.is_empty() {
         return format!("\n{head}: nothing to execute\n");
     }
-    let command = command_to_execute(plan, file);
+    let command = command_to_execute(plan, typed);
     let bold = style.paint(Paint::Bold, &command);
     match width(&head) + 4 + width(&command) <= style.width {
         true => format!("\n{head}    {bold}\n"),

@@ -192,7 +192,11 @@ fn a_blocked_step_says_why_and_what_to_do_and_that_nothing_can_be_executed() {
     plan.add_step(Arc::new(step), None);
     let document = plan.document();
     let mut text = draw(&plan, false);
-    text.push_str(&what_next(&document, "dr-failover.rhai", &Style::PLAIN));
+    text.push_str(&what_next(
+        &document,
+        &"dr-failover.rhai".into(),
+        &Style::PLAIN,
+    ));
     assert!(
         text.contains(
             "              payments-eu p3: committed 9,001 is not in the archive yet (ends at\n              8,990)   blocked\n"
@@ -218,7 +222,7 @@ fn the_last_line_is_the_command_that_executes_exactly_this_plan() {
     plan.arguments.insert("note".into(), "it's late".into());
     let document = plan.document();
     assert_eq!(
-        command_to_execute(&document, "my runbooks/dr.rhai"),
+        command_to_execute(&document, &"my runbooks/dr.rhai".into()),
         format!(
             "kbr run 'my runbooks/dr.rhai' --execute --now 2026-11-21T10:00:00.000Z --confirm {} \
              -- --at 2026-11-20T10:00:00Z --note 'it'\\''s late'",
@@ -255,7 +259,7 @@ fn an_unfinished_evaluation_says_what_is_not_reached() {
         text.contains("── not reached: the rest of the runbook (line 21) ──"),
         "{text}"
     );
-    let next = what_next(&plan.document(), "x.rhai", &Style::PLAIN);
+    let next = what_next(&plan.document(), &"x.rhai".into(), &Style::PLAIN);
     assert!(next.contains("cannot be executed"), "{next}");
 }
 
