@@ -11,7 +11,7 @@ use kbr::archive::{
 };
 use kbr::base::{CancellationToken, NoProgress, TimestampMs, time};
 use kbr::engine::backup;
-use kbr::record::Codec;
+use kbr::record::{BatchBuilder, BuildOptions, Codec, Headers, ProducerStamp};
 use kbr::store::{Fault, Faults, Store};
 use std::collections::BTreeMap;
 
@@ -549,16 +549,31 @@ async fn an_archive_that_lost_a_segment_is_not_pruned() {
     assert_eq!(error.damage().unwrap().object, lost);
 }
 
+fn keyed(round: i64, count: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BuildOptions::default());
+    for index in 0..count {
+        let (key, value) = (format!("key-{index}"), format!("value {round}"));
+        let (key, value) = (key.as_bytes(), value.as_bytes());
+        builder
+            .push(1_795_255_200_000, Some(key), Some(value), Headers::empty())
+            .unwrap();
+    }
+    builder.finish(ProducerStamp::NONE).unwrap()
+}
+
 #[tokio::test]
 async fn what_a_rescan_replaced_goes_with_the_last_generation_that_shows_it() {
     let world = World::new(1).await;
-    let compacted = [("cleanup.policy", "compact"), ("delete.retention.ms", "1")];
+    let compacted = [("cleanup.policy", "compact"), ("delete.retention.ms", "0")];
     world.sandbox.create_topic("state", 1, &compacted).unwrap();
     let mut pictures = Vec::new();
     for round in 0..3 {
-        let records = batch(Codec::None, round + 1, 10);
+        let records = keyed(round, 10);
         world.sandbox.append("state", 0, &records).unwrap();
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let started = time::now();
+        while time::now() <= started {
+            tokio::task::yield_now().await;
+        }
         let plan = world.plan(&quick()).await.unwrap();
         assert_eq!(
             plan.topics[0].state == backup::TopicState::Rescanned,

@@ -157,7 +157,7 @@ fn unknown(name: &str) -> Box<Report> {
         .into_iter()
         .chain(scripts().into_keys())
         .collect();
-    let report = Report::usage("E0106", format!("there is no command {name:?}"));
+    let report = Report::usage("E0108", format!("there is no command {name:?}"));
     let near = did_you_mean(name, names.iter().map(String::as_str));
     Box::new(match near {
         Some(near) => report.now(format!("did you mean kbr {near}?")),
