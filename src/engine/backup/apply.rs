@@ -329,6 +329,10 @@ impl Books<'_> {
                 }
                 continue;
             };
+            if let Some(why) = self.identity.objection(&track) {
+                failures.push(failure(&track, None, why));
+                continue;
+            }
             let reached = copied.walk.position();
             if let Some((offset, source)) = &copied.broken {
                 let why = format!(
@@ -340,10 +344,6 @@ impl Books<'_> {
             } else if reached < track.to && !cancelled {
                 let why = format!("it was read up to {reached} and not to {}", track.to);
                 failures.push(failure(&track, Some(reached), why));
-            }
-            if let Some(why) = self.identity.objection(&track) {
-                failures.push(failure(&track, None, why));
-                continue;
             }
             let replaces = rescanned.contains(&track.at);
             if replaces && reached < end.last_stable {
