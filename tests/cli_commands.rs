@@ -72,6 +72,12 @@ fn every_command_has_help_with_an_example_that_calls_it() {
         "docs",
         "history",
         "show",
+        "list",
+        "describe",
+        "show-manifest",
+        "diff",
+        "cat",
+        "verify",
         "completions",
     ] {
         let said = session.kbr(&[command, "--help"]);

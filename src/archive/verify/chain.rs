@@ -129,6 +129,14 @@ pub(super) async fn walk(
     Ok(walk.chain)
 }
 
+struct KeptObject {
+    kind: Kept,
+    /// The first that names it, without its topics.
+    generation: Generation,
+    /// All that do.
+    numbers: Vec<u64>,
+}
+
 /// Objects that generations name besides segments.
 #[derive(Clone, Copy)]
 enum Kept {
@@ -138,8 +146,8 @@ enum Kept {
 
 struct Walk {
     chain: Chain,
-    /// By path, size and hash: what it is, the first generation that says so, and all that do.
-    kept: BTreeMap<(String, u64, Digest), (Kept, Generation, Vec<u64>)>,
+    /// By path, size and hash.
+    kept: BTreeMap<(String, u64, Digest), KeptObject>,
     /// Everything up to the generation before; `None` after a lost one, until the next checkpoint.
     merged: Option<Merged>,
     parent: Option<Digest>,
@@ -206,26 +214,27 @@ impl Walk {
             let said = (cluster.path.clone(), cluster.size, cluster.digest);
             (said, Kept::Cluster)
         });
-        for (said, kept) in groups.into_iter().chain(cluster) {
+        for (said, kind) in groups.into_iter().chain(cluster) {
             self.chain.named.insert(said.0.clone());
-            let (_, first, numbers) = self
-                .kept
-                .entry(said)
-                .or_insert_with(|| (kept, generation.clone(), Vec::new()));
-            debug_assert!(first.number <= generation.number);
-            numbers.push(generation.number);
+            let object = self.kept.entry(said).or_insert_with(|| KeptObject {
+                kind,
+                generation: generation.clone(),
+                numbers: Vec::new(),
+            });
+            object.numbers.push(generation.number);
         }
     }
 
     async fn read_kept(&mut self, archive: &Archive, report: &mut VerifyReport) -> Result<()> {
         let kept = std::mem::take(&mut self.kept);
         let mut reads = futures::stream::iter(kept.into_values())
-            .map(async |(kept, generation, numbers)| {
-                let read = match kept {
-                    Kept::Groups => read_groups(archive, &generation).await.map(|_| ()),
-                    Kept::Cluster => read_cluster(archive, &generation).await.map(|_| ()),
+            .map(async |object| {
+                let generation = &object.generation;
+                let read = match object.kind {
+                    Kept::Groups => read_groups(archive, generation).await.map(|_| ()),
+                    Kept::Cluster => read_cluster(archive, generation).await.map(|_| ()),
                 };
-                (read, numbers)
+                (read, object.numbers)
             })
             .buffered(READ_TOGETHER);
         while let Some((read, numbers)) = reads.next().await {

@@ -102,7 +102,7 @@ fn draw(description: &Description, detail: bool, now: TimestampMs, style: &Style
     text.push_str(&line("and", kept.join(", ")));
     if !description.topics.is_empty() {
         text.push('\n');
-        text.push_str(&topics(description));
+        text.push_str(&topics(description, style));
     }
     if detail {
         for topic in &description.topics {
@@ -117,7 +117,7 @@ fn draw(description: &Description, detail: bool, now: TimestampMs, style: &Style
     text
 }
 
-fn topics(description: &Description) -> String {
+fn topics(description: &Description, style: &Style) -> String {
     let columns = [
         ("topic", Side::Left),
         ("partitions", Side::Right),
@@ -149,10 +149,21 @@ fn topics(description: &Description) -> String {
     if !with_gaps.is_empty() {
         text.push_str("\noffsets without a record\n");
         for topic in with_gaps {
-            text.push_str(&format!("  {}  {}\n", topic.name, gaps(&topic.gaps)));
+            text.push_str(&indented(
+                &format!("{}  {}", topic.name, gaps(&topic.gaps)),
+                2,
+                style,
+            ));
         }
     }
     text
+}
+
+fn indented(text: &str, by: usize, style: &Style) -> String {
+    crate::cli::style::wrapped(text, style.width.saturating_sub(by))
+        .into_iter()
+        .map(|line| format!("{}{line}\n", " ".repeat(by)))
+        .collect()
 }
 
 fn gaps(gaps: &BTreeMap<&'static str, u64>) -> String {
@@ -171,7 +182,6 @@ fn partitions(topic: &TopicDescription, style: &Style) -> String {
         ("to", Side::Right),
         ("records", Side::Right),
         ("bytes", Side::Right),
-        ("gaps", Side::Left),
     ];
     let rows: Vec<Vec<String>> = topic
         .partitions
@@ -184,11 +194,20 @@ fn partitions(topic: &TopicDescription, style: &Style) -> String {
                 grouped(partition.to.0),
                 grouped(partition.records),
                 format_bytes(partition.bytes),
-                gaps(&partition.gaps),
             ]
         })
         .collect();
-    let mut text = format!("{}\n{}", topic.name, table(&columns, &rows));
+    let mut text = format!("{}\n", topic.name);
+    let drawn = table(&columns, &rows);
+    // The head stands before the first partition.
+    let partitions = topic.partitions.iter().map(Some);
+    for (line, partition) in drawn.lines().zip([None].into_iter().chain(partitions)) {
+        text.push_str(&format!("{line}\n"));
+        if let Some(partition) = partition.filter(|partition| !partition.gaps.is_empty()) {
+            let said = format!("no record: {}", gaps(&partition.gaps));
+            text.push_str(&indented(&said, 13, style));
+        }
+    }
     if topic.partition_count as usize > topic.partitions.len() {
         text.push_str(&format!(
             "  of {} at the source\n",
