@@ -237,40 +237,73 @@ class Archive:
         with open(os.path.join(self.folder, path), "rb") as file:
             return file.read()
 
+    def generation(self, number, expected=None):
+        """One generation and the hash of its object."""
+        path = f"generations/{number:08}.json"
+        data = self.read(path)
+        digest = blake3(data)
+        if expected is not None and digest != expected:
+            fail(f"{path}: the chain is broken")
+        generation = unseal(path, data)
+        if generation["number"] != number or generation["archive_id"] != self.head["archive_id"]:
+            fail(f"{path}: another generation")
+        return generation
+
+    def retention(self, numbers):
+        """What was pruned: the newest generation carries it, or leads to it."""
+        newest = self.generation(numbers[-1])
+        if "retention_at" in newest:
+            at = newest["retention_at"]
+            newest = self.generation(at["generation"], at["digest"])
+        return newest.get("retention", {})
+
     def chain(self):
-        """The newest generation and its parents back to a checkpoint, oldest first."""
+        """The newest recovery point and its parents back to a checkpoint, oldest first; and what was pruned."""
         names = sorted(os.listdir(os.path.join(self.folder, "generations")))
+        numbers = [int(name[:8]) for name in names if name.endswith(".json")]
+        retention = self.retention(numbers)
+
+        def is_in(field, number):
+            return any(span["first"] <= number <= span["last"] for span in retention.get(field, []))
+
+        gone = [number for number in range(1, numbers[-1] + 1) if is_in("gone", number)]
+        if sorted(set(numbers) | set(gone)) != list(range(1, numbers[-1] + 1)):
+            fail("generations: one is missing")
+        anchors = {anchor["number"]: anchor["digest"] for anchor in retention.get("anchors", [])}
+        hidden = set(gone) | set(retention.get("commits", []))
+        for marked in retention.get("rounds", []):
+            hidden |= set(marked["generations"])
+        points = [number for number in numbers if number not in hidden and not is_in("deleted", number)]
         found, expected = [], None
-        for number in range(len(names), 0, -1):
-            path = f"generations/{number:08}.json"
-            data = self.read(path)
-            if expected is not None and blake3(data) != expected:
-                fail(f"{path}: the chain is broken")
-            generation = unseal(path, data)
-            if generation["number"] != number or generation["archive_id"] != self.head["archive_id"]:
-                fail(f"{path}: another generation")
+        for number in range(points[-1], 0, -1):
+            generation = self.generation(number, expected)
+            self.generation(number, anchors.get(number))
             found.insert(0, generation)
             if generation["checkpoint"]:
                 break
             expected = generation["parent"]
-        return found
+        return found, retention
 
-    def kept(self):
-        """What the newest generation keeps besides records; it may lie in objects of an earlier one."""
-        newest, found = self.chain()[-1], {}
-        for name in ("groups", "cluster"):
-            reference = newest.get(name)
-            if reference is not None:
-                data = self.read(reference["path"])
-                if len(data) != reference["size"] or blake3(data) != reference["digest"]:
-                    fail(f"{reference['path']}: not what the generation names")
-                found[name] = unseal(reference["path"], data)
-        return found
+    @staticmethod
+    def cut(entry, before):
+        """Leaves out what lies below the floor, as far as whole segments and countable gaps allow."""
+        at = min(before, entry["to"])
+        gaps = [gap for gap in entry["gaps"] if gap["kind"] != "pending" and gap["to"] - gap["from"] != gap["offsets"]]
+        while True:
+            lower = [s["first"] for s in entry["segments"] if s["first"] < at <= s["last"]]
+            lower += [gap["from"] for gap in gaps if gap["from"] < at < gap["to"]]
+            if not lower:
+                break
+            at = min(lower)
+        if at > entry["from"]:
+            entry["from"] = at
+            entry["segments"] = [segment for segment in entry["segments"] if segment["first"] >= at]
 
     def partitions(self):
         """Current topics: {(topic, partition): (topic id, [segments])}."""
         topics = {}
-        for generation in self.chain():
+        generations, retention = self.chain()
+        for generation in generations:
             if generation["checkpoint"]:
                 topics = {}
             for topic in generation["topics"]:
@@ -280,11 +313,19 @@ class Archive:
                 for new in topic["partitions"]:
                     old = known["partitions"].get(new["partition"])
                     if old is None or new["replaces"]:
-                        old = known["partitions"][new["partition"]] = {"to": new["from"], "segments": []}
+                        old = known["partitions"][new["partition"]] = {
+                            "from": new["from"], "to": new["from"], "segments": [], "gaps": []}
                     if old["to"] != new["from"]:
                         fail(f"{topic['name']}-{new['partition']}: a hole in the chain")
                     old["to"] = new["to"]
                     old["segments"] += new["segments"]
+                    old["gaps"] += new["gaps"]
+        for floor in retention.get("floors", []):
+            known = topics.get((floor["topic"], floor["incarnation"]), {"id": None})
+            if known["id"] == floor["id"]:
+                for partition in floor["partitions"]:
+                    if partition["partition"] in known["partitions"]:
+                        self.cut(known["partitions"][partition["partition"]], partition["before"])
         current = {}
         for (name, _), topic in sorted(topics.items()):
             current.pop(name, None)
