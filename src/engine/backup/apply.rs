@@ -15,8 +15,8 @@ use super::report::{BackedUp, Failure, Report};
 use super::survey;
 use super::track::Track;
 use crate::archive::{
-    Archive, Gap, GapKind, Groups, NewGeneration, PartitionEntry, RunOptions, RunWriter, Stream,
-    TopicEntry,
+    Archive, Gap, GapKind, Groups, NewGeneration, PartitionEntry, RunOptions, RunWriter, Snapshot,
+    Stream, TopicEntry,
 };
 use crate::base::text::{counted, first_few};
 use crate::base::{Offset, ProgressHandle, TopicId, TopicPartition, time};
@@ -116,7 +116,7 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         || !plan.incomplete.is_empty();
     let mut freshness = Freshness::of(plan, &done, &ends, consistency_point);
     incomplete.append(&mut freshness.missed);
-    let topics = entries(plan, &mut done, &freshness);
+    let topics = entries(plan, &mut done, &freshness, writer.base());
     let mut notes = changed_topics(plan);
     notes.extend(groups.notes);
     notes.extend(cluster.notes);
@@ -402,15 +402,24 @@ fn entry(
 }
 
 /// The generation's topics: every one that was seen, with the partitions of which there is news.
-fn entries(plan: &Plan, done: &mut Entries, freshness: &Freshness) -> Vec<TopicEntry> {
+fn entries(
+    plan: &Plan,
+    done: &mut Entries,
+    freshness: &Freshness,
+    base: Option<&Snapshot>,
+) -> Vec<TopicEntry> {
     let mut topics = Vec::with_capacity(plan.topics.len() + plan.removed.len());
     for topic in &plan.topics {
         let since = freshness.topics.get(&topic.name);
+        let archived = base.and_then(|base| base.topic(&topic.name));
         let partitions = topic
             .partitions
             .iter()
             .filter_map(|planned| Some((planned, done.remove(&topic.at(planned))?)))
-            .filter(|(planned, entry)| is_news(planned, entry))
+            .filter(|(planned, entry)| {
+                let archived = archived.and_then(|topic| topic.partition(planned.partition));
+                is_news(planned, entry, archived.map(|archived| archived.log_start))
+            })
             .map(|(_, entry)| entry)
             .collect();
         topics.push(TopicEntry {
@@ -447,9 +456,13 @@ fn changed_topics(plan: &Plan) -> Vec<String> {
     topics.chain(removed).collect()
 }
 
-/// A quiet partition is listed once, when it is new, and then only when something about it has changed.
-fn is_news(planned: &PlanPartition, entry: &PartitionEntry) -> bool {
-    !planned.continued || entry.to > entry.from || !entry.gaps.is_empty()
+/// A quiet partition is listed once, when it is new, and then only when something about it has changed. Where its log
+/// begins counts: a prune may drop what the source has dropped.
+fn is_news(planned: &PlanPartition, entry: &PartitionEntry, log_start: Option<Offset>) -> bool {
+    !planned.continued
+        || entry.to > entry.from
+        || !entry.gaps.is_empty()
+        || log_start != Some(entry.log_start)
 }
 
 /// Sentences on open transactions.
