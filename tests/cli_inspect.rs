@@ -269,7 +269,7 @@ async fn large(folder: &Folder) {
     let store = Store::open_text(&url).await.unwrap();
     let archive = Archive::create_or_open(store, "cluster").await.unwrap();
     let options = RunOptions {
-        compression: BlockCompression::Zstd,
+        compression: BlockCompression::ZSTD,
     };
     let run = archive.begin_run("r1", options).await.unwrap();
     let id = TopicId::from_u128(7);
