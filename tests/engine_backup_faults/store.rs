@@ -228,10 +228,14 @@ async fn two_faults_in_one_run_cost_no_record_either() {
         state ^= state << 17;
         state % below
     };
+    let counted = Faults::none();
+    let store = scenario.world.with_archive(&scenario.objects).await;
+    let counting = store.with_faults(counted.clone());
+    scenario.world.run_into(&counting, &quick()).await.unwrap();
     let mut met = 0;
     for _ in 0..60 {
         let kinds = [KINDS[random(5) as usize], KINDS[random(5) as usize]];
-        let first = 1 + random(30);
+        let first = 1 + random(counted.operations());
         let faults = [kinds[0](first), kinds[1](first + 1 + random(6))];
         met += u32::from(scenario.run(&faults).await);
     }
