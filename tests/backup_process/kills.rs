@@ -37,6 +37,7 @@ fn crash_point(scene: &Scene) -> PathBuf {
 /// every run begins with.
 async fn at_every_change(scene: &Scene, base: Option<&str>) {
     let library = crash_point(scene);
+    let mut half_segments = 0;
     for nth in 1.. {
         let name = format!("at-{nth}");
         let when = format!("killed before change {nth}");
@@ -54,10 +55,14 @@ async fn at_every_change(scene: &Scene, base: Option<&str>) {
         let status = scene.start(&name, &environment).end();
         if status.code() == Some(0) {
             assert!(nth > 20, "only {nth} changes");
+            assert!(half_segments > 2, "{half_segments} half segments were left");
             scene.assert_whole(&name, "not killed at all").await;
             return;
         }
         assert_eq!(status.signal(), Some(SIGKILL), "{when}: {status}");
+        // The store lists them, so that a prune finds them.
+        let left = scene.store(&name).await.list("staging").await.unwrap();
+        half_segments += left.iter().filter(|(path, _)| path.contains('#')).count();
         if nth % 8 == 0 {
             scene.assert_sound(&name, &when).await;
             scene.kbr(&name, 0);
