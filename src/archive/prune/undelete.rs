@@ -15,6 +15,8 @@ pub struct UndeletePlan {
     pub tip: Tip,
     /// The recovery points that come back, ascending.
     pub comes_back: Vec<Back>,
+    /// How many are marked.
+    pub marked: usize,
     /// Asked for, and not marked.
     pub not_marked: Vec<u64>,
     /// Data that was marked and stays.
@@ -54,6 +56,7 @@ impl UndeletePlan {
             archive_url: archive.url(),
             tip,
             comes_back: Vec::new(),
+            marked: catalogue.marked().count(),
             not_marked: Vec::new(),
             floors: 0,
             retention: None,

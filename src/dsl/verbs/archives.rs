@@ -128,6 +128,7 @@ pub static TABLE: &[Entry] = &[
             .generations
             .into_iter()
             .rev()
+            .filter(|generation| generation.marked.is_none())
             .map(|generation| {
                 Dynamic::from(GenerationValue {
                     number: whole(generation.number),
@@ -142,7 +143,7 @@ pub static TABLE: &[Entry] = &[
             .collect::<Array>()
             .into())
     })
-    .doc("Every generation, oldest first.")
+    .doc("Every recovery point, oldest first; without those that a prune has marked.")
     .example("store(\"prod\").generations()"),
     Entry::column(Kind::Generation, "number", Kind::Number, |call| {
         Ok(call.me::<GenerationValue>()?.number.into())

@@ -1,7 +1,7 @@
 //! `store.prune(#{…})` and `store.undelete(…)`: what an archive forgets, and the way back.
 
 use super::archives::{StoreValue, open};
-use crate::archive::{Policy, PrunePlan, UndeletePlan};
+use crate::archive::{Archive, Policy, PrunePlan, UndeletePlan};
 use crate::base::text::counted;
 use crate::base::{NoProgress, time};
 use crate::dsl::failure::Failure;
@@ -136,20 +136,34 @@ fn prune(call: &Invocation) -> Result<Dynamic, Failure> {
     let plan = call
         .wait(PrunePlan::make(&archive, &policy, host.now, &NoProgress))?
         .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
-    let points = plan.points.len();
-    host.add_archive(ArchiveFact {
-        url: store.0.url.to_string(),
-        id: Some(plan.archive_id.to_string()),
-        generation: Some(plan.tip.number),
-        generation_digest: Some(plan.tip.digest),
-        description: counted(points as i64, "recovery point"),
-    });
+    let points = counted(plan.points.len() as i64, "recovery point");
+    note_archive(call, &store, &archive, points)?;
     let run = Arc::new(PruneRun {
         plan,
         store: store.0.clone(),
     });
     host.add_step(steps::prune(&run), call.position);
     Ok(Dynamic::from(PrunedValue(run)))
+}
+
+/// The archive by its newest recovery point, as whoever reads it knows it; the step itself pins the end of the chain.
+fn note_archive(
+    call: &Invocation,
+    store: &StoreValue,
+    archive: &Archive,
+    description: String,
+) -> Result<(), Failure> {
+    let latest = call
+        .wait(archive.latest())?
+        .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+    call.host()?.add_archive(ArchiveFact {
+        url: store.0.url.to_string(),
+        id: Some(latest.archive_id().to_string()),
+        generation: Some(latest.number()),
+        generation_digest: Some(latest.digest()),
+        description,
+    });
+    Ok(())
 }
 
 fn policy(map: &Map) -> Result<Policy, Failure> {
@@ -243,13 +257,7 @@ fn undelete(call: &Invocation) -> Result<Dynamic, Failure> {
     let plan = call
         .wait(UndeletePlan::make(&archive, &wanted))?
         .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
-    host.add_archive(ArchiveFact {
-        url: store.0.url.to_string(),
-        id: Some(plan.archive_id.to_string()),
-        generation: Some(plan.tip.number),
-        generation_digest: Some(plan.tip.digest),
-        description: format!("generation {}", plan.tip.number),
-    });
+    note_archive(call, &store, &archive, format!("{} marked", plan.marked))?;
     let back: Vec<u64> = plan.comes_back.iter().map(|back| back.number).collect();
     let run = Arc::new(UndeleteRun {
         plan,

@@ -1,0 +1,191 @@
+//! Subcommands that are scripts, and the two that ship: prune and undelete, as a person types them.
+
+mod support;
+
+use std::path::Path;
+use support::{Folder, Ran};
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => std::fs::copy(entry.path(), target).map(drop).unwrap(),
+        }
+    }
+}
+
+/// A folder with the released archive of two generations in it.
+fn folder() -> Folder {
+    let folder = Folder::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/archive-v1");
+    copy(&fixture, &folder.file("archive"));
+    folder
+}
+
+#[track_caller]
+fn assert_fits(ran: &Ran) {
+    for line in ran
+        .stdout
+        .lines()
+        .filter(|line| !line.starts_with("  kbr "))
+    {
+        assert!(line.chars().count() <= 80, "{line:?}");
+    }
+}
+
+#[track_caller]
+fn assert_says(ran: &Ran, texts: &[&str]) {
+    for text in texts {
+        assert!(ran.text().contains(text), "no {text:?} in\n{}", ran.text());
+    }
+}
+
+/// Runs it without, then with `--execute --confirm`.
+fn executed(folder: &Folder, words: &[&str]) -> Ran {
+    let digest = folder.kbr(words).expect(0).digest();
+    let mut words = words.to_vec();
+    words.extend(["--execute", "--confirm", &digest]);
+    folder.kbr(&words).expect(0)
+}
+
+#[test]
+fn prune_shows_what_goes_then_marks_it_and_undelete_brings_it_back() {
+    let folder = folder();
+    let prune = ["prune", "file:archive", "--keep-last", "1"];
+    let shown = folder.kbr(&prune).expect(0);
+    assert_fits(&shown);
+    assert_says(
+        &shown,
+        &[
+            "generation 1",
+            "marked: no rule keeps it, goes after 7 d",
+            "last 1, newest",
+            "nothing was changed",
+            "kbr prune --execute --confirm",
+        ],
+    );
+    // A plan with a gate runs nothing without an approval.
+    folder
+        .kbr(&["prune", "file:archive", "--keep-last", "1", "--execute"])
+        .expect(3);
+    executed(&folder, &prune);
+    let left = folder.kbr(&["eval", "store(\"file:archive\").generations().len()"]);
+    assert_eq!(left.expect(0).stdout, "1\n");
+
+    let back = executed(&folder, &["undelete", "file:archive", "1"]);
+    assert_says(&back, &["1 generation back"]);
+    let left = folder.kbr(&["eval", "store(\"file:archive\").generations().len()"]);
+    assert_eq!(left.expect(0).stdout, "2\n");
+}
+
+#[test]
+fn what_is_due_is_deleted_and_shown_with_its_records() {
+    let folder = folder();
+    let prune = [
+        "prune",
+        "file:archive",
+        "--keep-last=1",
+        "--grace",
+        "0s",
+        "--drop",
+        "all",
+    ];
+    executed(&folder, &prune);
+    let shown = folder.kbr(&prune).expect(0);
+    assert_fits(&shown);
+    assert_says(
+        &shown,
+        &[
+            "delete",
+            "deleted: the grace time is over",
+            "expired at the source",
+        ],
+    );
+    let mut json = prune.to_vec();
+    json.extend(["--output", "json"]);
+    let document: serde_json::Value =
+        serde_json::from_str(&folder.kbr(&json).expect(0).stdout).unwrap();
+    assert_eq!(document["summary"]["blocked"], 0);
+    let ran = executed(&folder, &prune);
+    assert_says(&ran, &["objects deleted"]);
+    let again = folder.kbr(&prune).expect(0);
+    assert_says(&again, &["nothing goes", "no change"]);
+    // The journal has seen this archive with a longer chain of numbers than of recovery points.
+    let latest = folder.kbr(&["eval", "store(\"file:archive\").latest().generation"]);
+    assert_eq!(latest.expect(0).stdout, "2\n");
+    folder.kbr(&["verify", "file:archive", "--deep"]).expect(0);
+    let gone = folder
+        .kbr(&["eval", "store(\"file:archive\").generation(1)"])
+        .expect(1);
+    assert_says(&gone, &["E0365", "generation 1 was pruned"]);
+    folder.kbr(&["undelete", "file:archive", "1"]).expect(1);
+}
+
+#[test]
+fn a_script_on_the_path_is_a_command_with_help_of_its_own() {
+    let folder = Folder::new();
+    let script = "// Says a word.\n//\n//   kbr say hello\n\n\
+        params(#{ word: #{ help: \"what to say\", position: 1, required: true }, loud: #{ help: \"louder\", flag: true } });\n\
+        print(if args.loud == () { args.word } else { args.word + \"!\" });\n";
+    folder.write("scripts/say.rhai", script);
+    folder.write("scripts/check.rhai", "print(\"never\");");
+    folder.set("KBR_PATH", folder.file("scripts").to_str().unwrap());
+    let said = folder.kbr(&["say", "--loud", "hello"]).expect(0);
+    assert!(said.stdout.starts_with("hello!\n"), "{}", said.stdout);
+    let help = folder.kbr(&["say", "--help"]).expect(0);
+    assert_says(
+        &help,
+        &[
+            "Says a word.",
+            "Usage: kbr say WORD [OPTIONS]",
+            "--loud",
+            "--execute",
+        ],
+    );
+    assert_fits(&help);
+    let missing = folder.kbr(&["say"]).expect(2);
+    assert_says(
+        &missing,
+        &["error[E0101]: kbr say needs WORD", "kbr say --help"],
+    );
+    let near = folder.kbr(&["sayy"]).expect(2);
+    assert_says(&near, &["error[E0108]", "did you mean kbr say?"]);
+    // A script cannot take a built-in command's place.
+    folder.kbr(&["check", "scripts/say.rhai"]).expect(0);
+    let completions = folder.kbr(&["completions", "bash"]).expect(0);
+    assert_says(&completions, &["prune", "undelete", "say", "--keep-last"]);
+    assert_says(
+        &folder.kbr(&["--help"]).expect(0),
+        &["prune, say, undelete"],
+    );
+}
+
+#[test]
+fn options_of_a_policy_are_checked_by_name_and_kind() {
+    let folder = folder();
+    folder.write(
+        "a.rhai",
+        "store(\"file:archive\").prune(#{ keep_lst: 3 });\n",
+    );
+    let checked = folder.kbr(&["check", "a.rhai"]).expect(2);
+    assert_says(&checked, &["E0207", "did you mean `keep_last`?"]);
+    folder.write(
+        "b.rhai",
+        "store(\"file:archive\").prune(#{ keep_last: true });\n",
+    );
+    assert_says(
+        &folder.kbr(&["check", "b.rhai"]).expect(2),
+        &["E0208", "keep_last"],
+    );
+    let wrong = folder
+        .kbr(&["prune", "file:archive", "--keep-last", "many"])
+        .expect(2);
+    assert_says(&wrong, &["keep_last is a number from 0, not many"]);
+    let wrong = folder
+        .kbr(&["prune", "file:archive", "--drop", "everything"])
+        .expect(2);
+    assert_says(&wrong, &["it is expired, removed or all"]);
+}
