@@ -122,7 +122,11 @@ fn what_is_not_in_this_version_is_refused_by_name_and_not_listed() {
 fn a_mistyped_command_is_answered_with_the_right_one() {
     let said = Session::new().kbr(&["rehearze", "x.rhai"]);
     assert_eq!(said.status, 2);
-    assert!(said.error.contains("'rehearse'"), "{}", said.error);
+    assert!(
+        said.error.contains("did you mean kbr rehearse?"),
+        "{}",
+        said.error
+    );
 }
 
 #[test]
