@@ -7,6 +7,7 @@
 
 mod apply;
 pub(super) mod holdings;
+mod objects;
 mod plan;
 mod policy;
 mod undelete;

@@ -6,10 +6,10 @@ use super::holdings::{
 use super::policy::{Candidate, Policy, choose};
 use crate::archive::manifest::{FORMAT_VERSION, Generation};
 use crate::archive::merge::{Merged, cut_at};
-use crate::archive::open::{HEAD_PATH, check_link, generation_number};
+use crate::archive::open::check_link;
 use crate::archive::retention::{Anchor, Floor, Numbers, Retention, Round, Standing};
 use crate::archive::run_writer::is_checkpoint;
-use crate::archive::{Archive, Catalogue, Damage, DamageKind, Error, Result, Snapshot};
+use crate::archive::{Archive, Catalogue, Error, Result, Snapshot};
 use crate::base::{Digest, Offset, PartitionId, Progress, TimestampMs};
 use crate::store::Listed;
 use serde::{Deserialize, Serialize};
@@ -128,7 +128,7 @@ pub enum ObjectKind {
 /// Which recovery points a segment is held by: those that are there, those that are there after this prune, those
 /// that are kept.
 const BEFORE: u8 = 1;
-const AFTER: u8 = 2;
+pub(super) const AFTER: u8 = 2;
 const KEPT: u8 = 4;
 
 impl PrunePlan {
@@ -210,20 +210,20 @@ async fn read_all(
     Ok((manifests, digests))
 }
 
-struct Planner<'a> {
-    archive: &'a Archive,
-    policy: &'a Policy,
-    now: TimestampMs,
-    tip: Tip,
-    catalogue: &'a Catalogue,
-    manifests: &'a [Generation],
-    digests: &'a BTreeMap<u64, Digest>,
+pub(super) struct Planner<'a> {
+    pub archive: &'a Archive,
+    pub policy: &'a Policy,
+    pub now: TimestampMs,
+    pub tip: Tip,
+    pub catalogue: &'a Catalogue,
+    pub manifests: &'a [Generation],
+    pub digests: &'a BTreeMap<u64, Digest>,
 }
 
 /// What each recovery point becomes.
-struct Fates {
-    points: Vec<PlannedPoint>,
-    sets: BTreeMap<u64, u8>,
+pub(super) struct Fates {
+    pub points: Vec<PlannedPoint>,
+    pub sets: BTreeMap<u64, u8>,
 }
 
 impl Planner<'_> {
@@ -494,156 +494,6 @@ fn ranges(numbers: impl Iterator<Item = u64>) -> Vec<Numbers> {
         }
     }
     ranges
-}
-
-/// Every object in the store by what becomes of it.
-#[derive(Default)]
-struct Sorted {
-    going: Vec<ObjectGoing>,
-    young: Vec<ObjectGoing>,
-    foreign: Vec<String>,
-    abandoned: Vec<String>,
-}
-
-impl Planner<'_> {
-    fn sort_objects(
-        &self,
-        listing: &[Listed],
-        fates: &Fates,
-        holdings: &Holdings,
-        needed: &BTreeSet<u64>,
-    ) -> Result<Sorted> {
-        let mut stay: BTreeMap<&str, u64> = BTreeMap::new();
-        for (place, held) in &holdings.segments {
-            if held.sets & AFTER != 0 {
-                stay.insert(&place.path, held.segment.size);
-            }
-        }
-        let mut named: BTreeMap<&str, ObjectKind> = BTreeMap::new();
-        let mut committed: BTreeSet<&str> = BTreeSet::new();
-        for generation in self.manifests {
-            committed.insert(&generation.run);
-            let partitions = generation.topics.iter().flat_map(|t| &t.partitions);
-            for segment in partitions.flat_map(|partition| &partition.segments) {
-                named.insert(&segment.path, ObjectKind::Segment);
-            }
-            let sets = fates.sets.get(&generation.number).copied().unwrap_or(0);
-            let stays = sets & AFTER != 0 || generation.number == self.tip.number;
-            let groups = generation.groups.iter().map(|r| (r.path.as_str(), r.size));
-            let cluster = generation.cluster.iter().map(|r| (r.path.as_str(), r.size));
-            for (path, size) in groups.chain(cluster) {
-                named.insert(path, ObjectKind::Kept);
-                if stays {
-                    stay.insert(path, size);
-                }
-            }
-        }
-        let present: BTreeMap<&str, u64> = listing
-            .iter()
-            .map(|object| (object.path.as_str(), object.size))
-            .collect();
-        for (path, size) in &stay {
-            // An archive that lost something keeps all that is left.
-            let kind = match present.get(path) {
-                Some(found) if found == size => continue,
-                Some(found) => DamageKind::Size {
-                    expected: *size,
-                    found: *found,
-                },
-                None => DamageKind::Missing,
-            };
-            return Err(Damage::new(*path, kind).into());
-        }
-
-        let mut sorted = Sorted::default();
-        let mut unreferenced: Vec<(&Listed, Option<&str>)> = Vec::new();
-        for object in listing {
-            let path = object.path.as_str();
-            if path == HEAD_PATH || stay.contains_key(path) {
-                continue;
-            }
-            let mut going = |kind: ObjectKind| {
-                sorted.going.push(ObjectGoing {
-                    path: path.to_string(),
-                    size: object.size,
-                    kind,
-                });
-            };
-            if let Some(number) = generation_number(path) {
-                // One that came since the listing is not ours to judge.
-                if number <= self.tip.number && !needed.contains(&number) {
-                    going(ObjectKind::Manifest);
-                }
-            } else if let Some(kind) = named.get(path) {
-                going(*kind);
-            } else if let Some(run) = written_by(path) {
-                unreferenced.push((object, run));
-            } else {
-                sorted.foreign.push(path.to_string());
-            }
-        }
-        self.sort_unreferenced(&unreferenced, &committed, &mut sorted);
-        sorted.going.sort_by(|one, other| {
-            let key = |object: &ObjectGoing| (object.kind, object.path.clone());
-            key(one).cmp(&key(other))
-        });
-        Ok(sorted)
-    }
-
-    /// A run that wrote anything lately may still commit: everything of it stays.
-    fn sort_unreferenced(
-        &self,
-        objects: &[(&Listed, Option<&str>)],
-        committed: &BTreeSet<&str>,
-        sorted: &mut Sorted,
-    ) {
-        let young_from = self.now.0.saturating_sub(self.policy.unreferenced_ms());
-        let is_young = |object: &Listed| object.modified.0 > young_from;
-        let alive: BTreeSet<&str> = objects
-            .iter()
-            .filter(|(object, _)| is_young(object))
-            .filter_map(|(_, run)| *run)
-            .collect();
-        let mut abandoned = BTreeSet::new();
-        for (object, run) in objects {
-            let going = ObjectGoing {
-                path: object.path.clone(),
-                size: object.size,
-                kind: ObjectKind::Unreferenced,
-            };
-            if is_young(object) || run.is_some_and(|run| alive.contains(run)) {
-                sorted.young.push(going);
-                continue;
-            }
-            sorted.going.push(going);
-            abandoned.extend(run.filter(|run| !committed.contains(run)));
-        }
-        sorted.abandoned = abandoned.into_iter().map(str::to_string).collect();
-    }
-}
-
-/// The run that wrote an object that no generation names; `Some(None)` where the path does not tell; `None` if it is
-/// none of an archive's paths.
-fn written_by(path: &str) -> Option<Option<&str>> {
-    let (folder, rest) = path.split_once('/')?;
-    match folder {
-        "staging" => Some(None),
-        "packs" => {
-            let (run, name) = rest.split_once('/')?;
-            name.strip_suffix(".kbs")?;
-            Some(Some(run))
-        }
-        "topics" => {
-            let (_, name) = rest.rsplit_once('/')?;
-            let name = name.strip_prefix("segment-")?.strip_suffix(".kbs")?;
-            Some(Some(name.split_once('-')?.1))
-        }
-        "groups" | "cluster" => {
-            let name = rest.strip_suffix(".json")?;
-            Some(Some(name.split_once('-')?.1))
-        }
-        _ => None,
-    }
 }
 
 /// What leaves the archive, by partition and reason.
