@@ -1,8 +1,12 @@
 //! A block's bytes: what is stored for a run of whole batches, and back. Slices only.
 
 use super::segment::{BlockCodec, BlockEntry, FormatError};
+use crate::base::buffers;
 use crate::record::{self, Codec, Limits};
+use bytes::Bytes;
+use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use serde::{Deserialize, Serialize};
+use std::io::{self, Write};
 
 /// How blocks are compressed when that pays. Batches that their producer has compressed are stored as they are
 /// whatever is chosen here.
@@ -10,16 +14,25 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum BlockCompression {
     None,
-    /// zstd's fastest regular level, since a backup must keep up with the network.
+    /// zstd at its fastest regular level, and not for data that does not shrink: a backup must keep up with the network.
     #[default]
     Auto,
+    /// zstd at this level, 1 to 22.
     Zstd {
         level: i32,
     },
     Lz4,
 }
 
+/// zstd's levels that [`BlockCompression::Zstd`] takes.
+pub const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = 1..=22;
+/// The level of `auto`.
+const FAST_LEVEL: i32 = 1;
+
 impl BlockCompression {
+    /// zstd at the level that it takes by itself.
+    pub const ZSTD: Self = BlockCompression::Zstd { level: 3 };
+    /// What [`Self::parse`] takes.
     pub const NAMES: [&'static str; 4] = ["auto", "none", "zstd", "lz4"];
 
     pub fn name(self) -> &'static str {
@@ -33,43 +46,86 @@ impl BlockCompression {
 
     /// By name; zstd at its usual level.
     pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "none" => Some(BlockCompression::None),
-            "auto" => Some(BlockCompression::Auto),
-            "zstd" => Some(BlockCompression::ZSTD),
-            "lz4" => Some(BlockCompression::Lz4),
-            _ => None,
-        }
-    }
-
-    /// zstd at the level that it takes by itself.
-    pub const ZSTD: Self = BlockCompression::Zstd { level: 3 };
-
-    fn codec(self) -> Option<(Codec, Option<i32>, BlockCodec)> {
-        match self {
-            BlockCompression::None => None,
-            BlockCompression::Auto => Some((Codec::Zstd, Some(FAST), BlockCodec::Zstd)),
-            BlockCompression::Zstd { level } => Some((Codec::Zstd, Some(level), BlockCodec::Zstd)),
-            BlockCompression::Lz4 => Some((Codec::Lz4, None, BlockCodec::Lz4)),
-        }
+        Some(match text {
+            "none" => Self::None,
+            "auto" => Self::Auto,
+            "zstd" => Self::ZSTD,
+            "lz4" => Self::Lz4,
+            _ => return None,
+        })
     }
 }
 
-/// zstd's levels that [`BlockCompression::Zstd`] takes.
-pub const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = 1..=22;
+/// Bytes that an encoder may hold back: a block of the codec's own.
+const HELD: usize = 256 << 10;
 
-const FAST: i32 = 1;
+/// Makes a block's stored form while its batches come in.
+pub(super) enum BlockEncoder {
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Lz4(Box<FrameEncoder<Vec<u8>>>),
+}
 
-/// Compresses a block's batches; `None` if that is not asked for or saves less than an eighth.
-pub fn compress_block(
-    compression: BlockCompression,
-    raw: &[u8],
-) -> Result<Option<(BlockCodec, Vec<u8>)>, record::Error> {
-    let Some((codec, level, block_codec)) = compression.codec() else {
-        return Ok(None);
-    };
-    let stored = record::compress(codec, level, raw)?;
-    Ok((stored.len() <= raw.len() - raw.len() / 8).then_some((block_codec, stored)))
+impl BlockEncoder {
+    /// `None` if blocks are to be stored as they are.
+    pub(super) fn new(compression: BlockCompression) -> io::Result<Option<Self>> {
+        let level = match compression {
+            BlockCompression::None => return Ok(None),
+            BlockCompression::Auto => FAST_LEVEL,
+            BlockCompression::Zstd { level } => level,
+            BlockCompression::Lz4 => {
+                let mut info = FrameInfo::new();
+                info.block_size = BlockSize::Max256KB;
+                let encoder = FrameEncoder::with_frame_info(info, Vec::new());
+                return Ok(Some(Self::Lz4(Box::new(encoder))));
+            }
+        };
+        let encoder = zstd::stream::write::Encoder::new(Vec::new(), level)?;
+        Ok(Some(Self::Zstd(encoder)))
+    }
+
+    pub(super) fn codec(&self) -> BlockCodec {
+        match self {
+            Self::Zstd(_) => BlockCodec::Zstd,
+            Self::Lz4(_) => BlockCodec::Lz4,
+        }
+    }
+
+    fn out(&mut self) -> &mut Vec<u8> {
+        match self {
+            Self::Zstd(encoder) => encoder.get_mut(),
+            Self::Lz4(encoder) => encoder.get_mut(),
+        }
+    }
+
+    /// Compresses some more, and hands out what is finished so far: maybe nothing.
+    pub(super) fn write(&mut self, slices: &[Bytes]) -> io::Result<Bytes> {
+        if self.out().capacity() == 0 {
+            // What is already inside may come out as well.
+            *self.out() = buffers::take(slices.iter().map(Bytes::len).sum::<usize>() + HELD);
+        }
+        for slice in slices {
+            match self {
+                Self::Zstd(encoder) => encoder.write_all(slice)?,
+                Self::Lz4(encoder) => encoder.write_all(slice)?,
+            }
+        }
+        let out = self.out();
+        Ok(match out.is_empty() {
+            true => Bytes::new(),
+            false => buffers::share(std::mem::take(out)),
+        })
+    }
+
+    /// The last bytes of the block.
+    pub(super) fn finish(mut self) -> io::Result<Bytes> {
+        if self.out().capacity() == 0 {
+            *self.out() = buffers::take(HELD);
+        }
+        Ok(buffers::share(match self {
+            Self::Zstd(encoder) => encoder.finish()?,
+            Self::Lz4(encoder) => encoder.finish().map_err(io::Error::other)?,
+        }))
+    }
 }
 
 /// Checks the stored bytes against the index entry and gives the batches back in `raw`. The output never grows past

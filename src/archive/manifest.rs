@@ -167,6 +167,8 @@ pub enum GapKind {
     Aborted,
     /// Deleted by retention or DeleteRecords before it was read.
     Retention,
+    /// Its batch failed its checksum at the source and was kept out.
+    Corrupt,
     /// Left out by a filter.
     Filtered,
     /// Between the last stable offset and the high watermark: not archived yet. Lies at or after `to`.
@@ -180,6 +182,7 @@ impl GapKind {
             GapKind::Marker => "marker",
             GapKind::Aborted => "aborted",
             GapKind::Retention => "retention",
+            GapKind::Corrupt => "corrupt",
             GapKind::Filtered => "filtered",
             GapKind::Pending => "pending",
         }

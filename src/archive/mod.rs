@@ -7,6 +7,7 @@
 //! allocation beyond its own size or a fixed bound.
 
 mod block;
+mod block_body;
 mod catalogue;
 mod error;
 mod facts;
@@ -25,7 +26,7 @@ mod segment_writer;
 mod snapshot;
 mod verify;
 
-pub use block::{BlockCompression, BlockError, ZSTD_LEVELS, compress_block, decode_block};
+pub use block::{BlockCompression, BlockError, ZSTD_LEVELS, decode_block};
 pub use catalogue::Catalogue;
 pub use error::{Damage, DamageKind, Error, Held, Result};
 pub use facts::{

@@ -1,26 +1,25 @@
 //! Builds a segment while it streams to the store.
 //!
-//! Batches are gathered, by reference, into blocks of about 4 MiB of one partition; a finished block goes straight
-//! to the store, so that a segment of any size takes the memory of a few blocks. Whole batches only: what a
-//! boundary cuts off is said by the block's first and last offset, the bytes stay as they are.
+//! Batches form blocks of about 4 MiB of one partition. How a block is stored is decided by its beginning, and from
+//! there on its bytes go on at once, to the store as they are or into the encoder: a segment of any size takes the
+//! memory of a few slices and of one compressed block. Whole batches only: what a boundary cuts off is said by the
+//! block's first and last offset, the bytes stay as they are.
 
-use super::block::{BlockCompression, compress_block};
+use super::block::BlockCompression;
+use super::block_body::BlockBody;
 use super::segment::{
-    BlockCodec, BlockEntry, HEADER_LEN, MAX_BLOCK, MAX_INDEX, SegmentIndex, Stream, Trailer,
-    encode_header, encode_index, encode_trailer,
+    BlockEntry, HEADER_LEN, MAX_BLOCK, MAX_INDEX, SegmentIndex, Stream, Trailer, encode_header,
+    encode_index, encode_trailer,
 };
 use super::{Error, Result, SegmentRef};
 use crate::base::{Digest, Offset, TimestampMs};
 use crate::record::{Batch, Codec};
 use crate::store::{ObjectWriter, Store};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::ops::Range;
 
 /// A block is closed once it holds this many bytes of batches.
 pub const BLOCK_TARGET: usize = 4 << 20;
-
-/// Slices below this are copied together: a payload of thousands of tiny ones is slower to write than to copy.
-const SMALL_SLICE: usize = 64 << 10;
 
 /// The part of a segment that all kinds of writer share: any number of partitions, one after the other.
 pub(super) struct SegmentBuilder {
@@ -36,13 +35,10 @@ pub(super) struct SegmentBuilder {
     lost_block: bool,
 }
 
-#[derive(Default)]
 struct OpenBlock {
     stream: u32,
-    slices: Vec<Bytes>,
-    small: BytesMut,
+    body: BlockBody,
     raw_len: usize,
-    compressed_len: usize,
     first: Option<Offset>,
     last: Offset,
     records: u64,
@@ -54,18 +50,19 @@ struct OpenBlock {
 }
 
 impl OpenBlock {
-    fn push_slice(&mut self, bytes: Bytes) {
-        if bytes.len() < SMALL_SLICE {
-            self.small.extend_from_slice(&bytes);
-        } else {
-            self.flush_small();
-            self.slices.push(bytes);
-        }
-    }
-
-    fn flush_small(&mut self) {
-        if !self.small.is_empty() {
-            self.slices.push(self.small.split().freeze());
+    fn new(stream: u32, compression: BlockCompression) -> Self {
+        Self {
+            stream,
+            body: BlockBody::new(compression),
+            raw_len: 0,
+            first: None,
+            last: Offset(0),
+            records: 0,
+            batches: 0,
+            min_timestamp: 0,
+            min_exact: false,
+            max_timestamp: 0,
+            largest_batch: 0,
         }
     }
 }
@@ -91,7 +88,7 @@ impl SegmentBuilder {
             object,
             compression,
             index: SegmentIndex::default(),
-            block: OpenBlock::default(),
+            block: OpenBlock::new(0, compression),
             position: HEADER_LEN as u64,
             next: Vec::new(),
             lost_block: false,
@@ -100,7 +97,7 @@ impl SegmentBuilder {
 
     /// Bytes written and gathered so far.
     pub(super) fn size(&self) -> u64 {
-        self.object.size() + self.block.raw_len as u64
+        self.position + self.block.raw_len as u64
     }
 
     /// Switches to a partition; the one before is closed for good.
@@ -131,14 +128,14 @@ impl SegmentBuilder {
                 }
             }
             if self.block.raw_len >= BLOCK_TARGET {
-                self.block.push_slice(bytes.slice(start..at));
+                self.push(bytes.slice(start..at)).await?;
                 start = at;
                 self.close_block().await?;
             }
         }
         // Also after an error: the batches before it are counted, so their bytes must follow.
         if start < at {
-            self.block.push_slice(bytes.slice(start..at));
+            self.push(bytes.slice(start..at)).await?;
         }
         result
     }
@@ -199,7 +196,7 @@ impl SegmentBuilder {
             },
         )?;
         let cut_at_end = end.0 < header.next_offset();
-        self.block.push_slice(bytes);
+        self.push(bytes).await?;
         if cut_at_end || self.block.raw_len >= BLOCK_TARGET {
             self.close_block().await?;
         }
@@ -252,55 +249,48 @@ impl SegmentBuilder {
         block.raw_len += total;
         block.largest_batch = block.largest_batch.max(total as u32);
         if header.attributes.codec().is_ok_and(|c| c != Codec::None) {
-            block.compressed_len += total;
+            block.body.comes_compressed(total);
         }
         Ok(())
     }
 
+    /// Takes the bytes of batches that are counted already.
+    async fn push(&mut self, bytes: Bytes) -> Result<()> {
+        self.begin_write()?;
+        self.block.body.push(bytes, &mut self.object).await?;
+        self.lost_block = false;
+        Ok(())
+    }
+
     async fn close_block(&mut self) -> Result<()> {
+        self.begin_write()?;
+        self.write_block().await?;
+        self.lost_block = false;
+        Ok(())
+    }
+
+    /// A write that fails, or is given up, may lose bytes: then nothing more is written.
+    fn begin_write(&mut self) -> Result<()> {
         if self.lost_block {
             return Err(Error::BadInput {
                 why: "a block of this segment was not written; it must be begun again".into(),
             });
         }
         self.lost_block = true;
-        self.write_block().await?;
-        self.lost_block = false;
         Ok(())
     }
 
     async fn write_block(&mut self) -> Result<()> {
         let stream = self.block.stream;
-        self.block.flush_small();
-        let block = std::mem::take(&mut self.block);
-        self.block.stream = stream;
-        let Some(first) = block.first else {
+        let Some(first) = self.block.first else {
             return Ok(());
         };
-        let worth_trying =
-            self.compression != BlockCompression::None && block.compressed_len * 2 < block.raw_len;
-        let (codec, stored) = if worth_trying {
-            let compression = self.compression;
-            let slices = block.slices;
-            // Compression is CPU work and leaves the reactor.
-            tokio::task::spawn_blocking(move || compress(compression, slices))
-                .await
-                .map_err(|error| Error::Task {
-                    op: "compressing a block",
-                    why: error.to_string(),
-                })??
-        } else {
-            (BlockCodec::None, block.slices)
-        };
-        let mut crc = 0;
-        let mut stored_len = 0;
-        for slice in &stored {
-            crc = crc32c::crc32c_append(crc, slice);
-            stored_len += slice.len();
-        }
+        let next = OpenBlock::new(stream, self.compression);
+        let block = std::mem::replace(&mut self.block, next);
+        let stored = block.body.close(&mut self.object).await?;
         let entry = BlockEntry {
             stream: block.stream,
-            codec,
+            codec: stored.codec,
             first,
             last: block.last,
             min_timestamp: TimestampMs(block.min_timestamp),
@@ -309,14 +299,11 @@ impl SegmentBuilder {
             records: block.records,
             batches: block.batches,
             position: self.position,
-            stored_len: stored_len as u32,
+            stored_len: stored.len as u32,
             raw_len: block.raw_len as u32,
-            crc,
+            crc: stored.crc,
             largest_batch: block.largest_batch,
         };
-        for slice in stored {
-            self.object.write(slice).await?;
-        }
         self.position += u64::from(entry.stored_len);
         self.index.blocks.push(entry);
         Ok(())
@@ -392,27 +379,6 @@ impl SegmentBuilder {
     pub(super) async fn abort(self) -> Result<()> {
         Ok(self.object.abort().await?)
     }
-}
-
-fn compress(compression: BlockCompression, slices: Vec<Bytes>) -> Result<(BlockCodec, Vec<Bytes>)> {
-    let raw = match <[Bytes; 1]>::try_from(slices) {
-        Ok([one]) => one,
-        Err(slices) => {
-            let mut raw = BytesMut::with_capacity(slices.iter().map(Bytes::len).sum());
-            for slice in slices {
-                raw.extend_from_slice(&slice);
-            }
-            raw.freeze()
-        }
-    };
-    let compressed = compress_block(compression, &raw).map_err(|error| Error::Task {
-        op: "compressing a block",
-        why: error.to_string(),
-    })?;
-    Ok(match compressed {
-        Some((codec, stored)) => (codec, vec![Bytes::from(stored)]),
-        None => (BlockCodec::None, vec![raw]),
-    })
 }
 
 fn parse(bytes: &[u8]) -> Result<Batch<'_>> {

@@ -1,5 +1,6 @@
-//! What every layer shares: small types, time, sizes, text, name patterns, progress.
+//! What every layer shares: small types, time, sizes, text, name patterns, progress, buffers.
 
+pub mod buffers;
 pub mod partitions;
 pub mod pattern;
 pub mod progress;

@@ -107,6 +107,7 @@ impl<'a> ExecutionView<'a> {
         let head = match &report.end {
             RunEnd::Done => format!("{steps} in {time}"),
             RunEnd::Incomplete => format!("{steps} in {time}, incomplete"),
+            RunEnd::Damaged => format!("{steps} in {time}, damage found"),
             RunEnd::Failed { ordinal: 0, .. } => {
                 format!("{steps} in {time}, then the journal failed")
             }
@@ -136,11 +137,17 @@ impl<'a> ExecutionView<'a> {
             }
         };
         out.push_str(&fate(report));
-        for missing in &report.incomplete {
-            for (index, line) in wrapped(missing, style.width - 16).into_iter().enumerate() {
-                let label = if index == 0 { "incomplete" } else { "" };
-                let label = style.paint(Paint::Yellow, &super::style::left(label, 12));
-                out.push_str(&format!("  {label}{line}\n"));
+        let labelled = [
+            ("damaged", Paint::Red, &report.damaged),
+            ("incomplete", Paint::Yellow, &report.incomplete),
+        ];
+        for (label, paint, sentences) in labelled {
+            for sentence in sentences {
+                for (index, line) in wrapped(sentence, style.width - 16).into_iter().enumerate() {
+                    let label = if index == 0 { label } else { "" };
+                    let label = style.paint(paint, &super::style::left(label, 12));
+                    out.push_str(&format!("  {label}{line}\n"));
+                }
             }
         }
         if with_journal {
@@ -152,7 +159,10 @@ impl<'a> ExecutionView<'a> {
 
 /// What a run that ended early has done and not done.
 fn fate(report: &RunReport) -> String {
-    if matches!(report.end, RunEnd::Done | RunEnd::Incomplete) {
+    if matches!(
+        report.end,
+        RunEnd::Done | RunEnd::Incomplete | RunEnd::Damaged
+    ) {
         return String::new();
     }
     let of = |wanted: &str| -> Vec<u32> {

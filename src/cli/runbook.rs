@@ -222,7 +222,7 @@ fn failure(run: &RunReport) -> Option<Report> {
             StepState::Failed(error) if !error.facts.is_empty() => Some(Report::from(error)),
             _ => None,
         }),
-        RunEnd::Done | RunEnd::Incomplete => None,
+        RunEnd::Done | RunEnd::Incomplete | RunEnd::Damaged => None,
     }
 }
 

@@ -182,6 +182,8 @@ fn below(fate: &JournalledStep, detail: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(outcome) = &fate.outcome {
         lines.extend(outcome.lines.iter().cloned());
+        let damaged = outcome.damaged.iter();
+        lines.extend(damaged.map(|what| format!("damaged: {what}")));
         lines.extend(
             outcome
                 .incomplete

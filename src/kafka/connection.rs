@@ -13,8 +13,8 @@ use super::greeting::{OpenError, greet, probe_after_silence};
 use super::options::ConnectOptions;
 use super::transport::{self, describe};
 use super::versions::{self, ApiVersions, CORRELATION_AT};
-use crate::base::CancellationToken;
-use bytes::{BufMut, Bytes, BytesMut};
+use crate::base::{CancellationToken, buffers};
+use bytes::{BufMut, Bytes};
 use kafka_protocol::protocol::Request;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -404,7 +404,7 @@ async fn read_frame(
         .await
         .map_err(|error| Broken::Ended(describe(&error)))?;
     let size = frame_size(size, max_frame).map_err(Broken::Invalid)?;
-    let mut frame = BytesMut::with_capacity(size);
+    let mut frame = buffers::take(size);
     while frame.len() < size {
         let missing = size - frame.len();
         let read = reader
@@ -418,7 +418,7 @@ async fn read_frame(
             )));
         }
     }
-    Ok(frame.freeze())
+    Ok(buffers::share(frame))
 }
 
 pub(super) fn frame_size(bytes: [u8; 4], max_frame: usize) -> Result<usize, String> {

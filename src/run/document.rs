@@ -182,6 +182,7 @@ impl RunEnd {
         match self {
             Self::Done => "done",
             Self::Incomplete => "incomplete",
+            Self::Damaged => "damaged",
             Self::Failed { .. } => "failed",
             Self::Refused { .. } => "refused",
             Self::Interrupted => "interrupted",
@@ -192,6 +193,7 @@ impl RunEnd {
         match self {
             Self::Done => ExitClass::Done,
             Self::Incomplete => ExitClass::Incomplete,
+            Self::Damaged => ExitClass::Damaged,
             Self::Failed { error, .. } => error.exit.unwrap_or(ExitClass::Failed),
             Self::Refused { .. } => ExitClass::ConfirmationRequired,
             Self::Interrupted => ExitClass::Interrupted,
@@ -227,6 +229,7 @@ impl RunReport {
             "steps": steps,
             "totals": self.totals,
             "incomplete": self.incomplete,
+            "damaged": self.damaged,
             "error": error,
         })
     }

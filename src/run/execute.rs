@@ -65,6 +65,8 @@ pub enum RunEnd {
     Done,
     /// Everything ran, something is missing: exit status 6.
     Incomplete,
+    /// Everything ran, something was found damaged and left out: exit status 5.
+    Damaged,
     Failed {
         ordinal: u32,
         error: StepError,
@@ -87,6 +89,7 @@ pub struct RunReport {
     pub elapsed: Duration,
     pub totals: Vec<Total>,
     pub incomplete: Vec<String>,
+    pub damaged: Vec<String>,
 }
 
 /// Applies a plan. An error means that nothing was changed; a failure after the run began is in the report.
@@ -115,6 +118,7 @@ pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport,
             elapsed: Duration::ZERO,
             totals: Vec::new(),
             incomplete: Vec::new(),
+            damaged: Vec::new(),
         },
     };
     let began = Instant::now();
@@ -122,6 +126,7 @@ pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport,
     let mut report = running.report;
     report.elapsed = began.elapsed();
     report.end = match end {
+        Ok(()) if !report.damaged.is_empty() => RunEnd::Damaged,
         Ok(()) if report.incomplete.is_empty() => RunEnd::Done,
         Ok(()) => RunEnd::Incomplete,
         Err(end) => end,
@@ -129,7 +134,10 @@ pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport,
     if let Err(error) = running.execution.journal.end_run(&report) {
         // The effects are done and their outcomes written; only the last line is missing. It must not pass
         // as success, nor hide an earlier failure.
-        if matches!(report.end, RunEnd::Done | RunEnd::Incomplete) {
+        if matches!(
+            report.end,
+            RunEnd::Done | RunEnd::Incomplete | RunEnd::Damaged
+        ) {
             report.end = RunEnd::Failed {
                 ordinal: 0,
                 error: journal_failed(error),
@@ -268,6 +276,7 @@ impl Running<'_> {
                 self.report
                     .incomplete
                     .extend(outcome.incomplete.iter().cloned());
+                self.report.damaged.extend(outcome.damaged.iter().cloned());
                 StepState::Done(outcome)
             }
             Ok(None) => StepState::NoChange,

@@ -283,6 +283,9 @@ pub struct Outcome {
     pub lines: Vec<String>,
     /// What it did not do although it ended well: gaps, a partial generation. Exit status 6.
     pub incomplete: Vec<String>,
+    /// What it found damaged and left out although it ended well. Exit status 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
     /// Added up over all steps for the last line: `records written`, `records read back`, `differ`.
     pub totals: Vec<Total>,
 }

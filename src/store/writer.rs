@@ -13,8 +13,9 @@ use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
-/// Pieces are gathered to at least this size before they are sent.
-pub const PART_SIZE: usize = 4 << 20;
+/// Pieces are gathered to at least this size before they are sent. A folder takes any size; what is not gathered
+/// needs no memory.
+pub const PART_SIZE: usize = 1 << 20;
 
 /// How many parts may be on their way at once: one being written while the next is gathered.
 const PARTS_IN_FLIGHT: usize = 2;

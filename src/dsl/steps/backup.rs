@@ -177,6 +177,7 @@ impl Step for BackupStep {
         // Open transactions that harm nobody yet: no reason for alarm, but no silence either.
         outcome.lines.extend(report.notes);
         outcome.incomplete = report.incomplete;
+        outcome.damaged = report.damaged;
         Ok(outcome)
     }
 }

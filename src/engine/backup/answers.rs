@@ -70,6 +70,8 @@ impl Fetcher {
                 track.trouble = Some("the broker's answer does not mention it".to_string());
             }
         }
+        let bytes: usize = answers.iter().map(|(_, part)| part.records.len()).sum();
+        self.pace.took(bytes as u64, Instant::now());
         let mut delivered = false;
         for (index, part) in answers {
             let before = self.tracks[index].position;

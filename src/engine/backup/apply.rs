@@ -6,7 +6,7 @@
 use super::cluster;
 use super::copy::Copied;
 use super::ends::{self, End};
-use super::fetch::{self, Fetched};
+use super::fetch::{self, Fetched, Limits};
 use super::freshness::Freshness;
 use super::groups::{self, GroupsRead};
 use super::options::Run;
@@ -84,7 +84,10 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         client,
         writer.clone(),
         tracks,
-        plan.stall,
+        Limits {
+            stall: plan.stall,
+            rate: plan.rate,
+        },
         run.progress.clone(),
         &run.cancel,
     )
@@ -93,13 +96,14 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
     run.progress.doing("committing the generation");
     let cancelled = fetched.cancelled;
     let identity = Identity::look_again(plan, client).await;
+    let mut damaged = Vec::new();
     let mut done = Books {
         plan,
         ends: &ends,
         identity,
         entries: BTreeMap::new(),
     }
-    .settle(fetched, &mut failures);
+    .settle(fetched, &mut failures, &mut damaged);
     if !cancelled && nothing_kept(plan, &done, &failures) {
         let failed = failures.iter();
         return Err(Error::NothingRead {
@@ -140,6 +144,7 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
             groups: groups.groups.groups.len() as u64,
             failures,
             incomplete,
+            damaged,
             notes,
         },
         &topics,
@@ -309,7 +314,12 @@ struct Books<'a> {
 pub(super) type Entries = BTreeMap<TopicPartition, PartitionEntry>;
 
 impl Books<'_> {
-    fn settle(mut self, fetched: Fetched, failures: &mut Vec<Failure>) -> Entries {
+    fn settle(
+        mut self,
+        fetched: Fetched,
+        failures: &mut Vec<Failure>,
+        damaged: &mut Vec<String>,
+    ) -> Entries {
         let Fetched {
             tracks,
             copied,
@@ -334,6 +344,12 @@ impl Books<'_> {
                 continue;
             }
             let reached = copied.walk.position();
+            for corrupt in &copied.corrupt {
+                damaged.push(format!(
+                    "{}: the batch at offset {} is broken at the source ({}): offsets {} to {} were kept out",
+                    track.at, corrupt.base, corrupt.why, corrupt.from, corrupt.to
+                ));
+            }
             if let Some((offset, source)) = &copied.broken {
                 let why = format!(
                     "the batch at offset {offset} is broken at the source and was not copied: {source}"
@@ -588,6 +604,7 @@ struct Facts<'a> {
     groups: u64,
     failures: Vec<Failure>,
     incomplete: Vec<String>,
+    damaged: Vec<String>,
     notes: Vec<String>,
 }
 
@@ -636,6 +653,7 @@ fn report(facts: Facts<'_>, topics: &[TopicEntry]) -> Report {
         groups: facts.groups,
         failures: facts.failures,
         incomplete: facts.incomplete,
+        damaged: facts.damaged,
         notes: facts.notes,
     }
 }

@@ -3,10 +3,11 @@
 //! A chunk is one partition's part of one fetch response. Checksums, gaps and writing happen here, away from the loop
 //! that fetches, so that the network does not wait for compression or for the store.
 
+use super::corrupt::{self, Corrupt};
 use super::walk::{Piece, Walk, Walked};
 use crate::archive::{self, PackWriter, RunWriter, SegmentRef, SegmentWriter, Stream};
 use crate::base::{Offset, PartitionId};
-use crate::kafka::Aborted;
+use crate::kafka::{Aborted, Client};
 use crate::record;
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -35,6 +36,8 @@ pub(super) struct Copied {
     pub records: u64,
     pub bytes: u64,
     pub leader_epoch: Option<i32>,
+    /// Batches that were kept out.
+    pub corrupt: Vec<Corrupt>,
     pub broken: Option<(Offset, record::Error)>,
 }
 
@@ -69,6 +72,7 @@ impl Job {
             records: 0,
             bytes: 0,
             leader_epoch: None,
+            corrupt: Vec::new(),
             broken: None,
         };
         (self.stream, copied)
@@ -76,15 +80,25 @@ impl Job {
 }
 
 impl Copied {
-    /// Walks over a chunk and says which of its bytes to keep.
-    fn take(&mut self, chunk: &Chunk) -> Walked {
+    /// Walks over a chunk and says which of its bytes to keep. The chunk is another one afterwards if a second look
+    /// mended some of it.
+    async fn take(&mut self, chunk: &mut Chunk, stream: &Stream, client: &Client) -> Walked {
         if let Some(log_start) = chunk.log_start {
             self.walk.lost_to_retention(log_start);
         }
+        let before = self.walk.clone();
         let mut walked = self.walk.response(&chunk.records, &chunk.aborted);
+        if !walked.corrupt.is_empty()
+            && let Some(mended) = corrupt::look_again(client, stream, chunk, &walked.corrupt).await
+        {
+            *chunk = mended;
+            self.walk = before;
+            walked = self.walk.response(&chunk.records, &chunk.aborted);
+        }
         self.records += walked.records;
         self.bytes += walked.bytes;
         self.leader_epoch = walked.leader_epoch.or(self.leader_epoch);
+        self.corrupt.append(&mut walked.corrupt);
         self.broken = walked.broken.take();
         walked
     }
@@ -94,11 +108,15 @@ impl Copied {
 pub(super) async fn segments(
     job: Job,
     mut chunks: mpsc::Receiver<Chunk>,
+    client: Client,
     writer: Arc<RunWriter>,
     events: mpsc::Sender<Event>,
 ) {
     let (stream, mut copied) = job.started();
-    let done = copy_segments(&stream, &mut copied, &mut chunks, &writer, &events).await;
+    let done = {
+        let to = (&client, &*writer, &events);
+        copy_segments(&stream, &mut copied, &mut chunks, to).await
+    };
     // The writer must be free before the loop hears of the end: it commits with it.
     drop(writer);
     tell(&events, done.map(|()| copied)).await;
@@ -135,12 +153,11 @@ async fn copy_segments(
     stream: &Stream,
     copied: &mut Copied,
     chunks: &mut mpsc::Receiver<Chunk>,
-    writer: &RunWriter,
-    events: &mpsc::Sender<Event>,
+    (client, writer, events): (&Client, &RunWriter, &mpsc::Sender<Event>),
 ) -> archive::Result<()> {
     let mut segment: Option<SegmentWriter> = None;
-    while let Some(chunk) = chunks.recv().await {
-        let walked = copied.take(&chunk);
+    while let Some(mut chunk) = chunks.recv().await {
+        let walked = copied.take(&mut chunk, stream, client).await;
         for piece in &walked.pieces {
             let open = match &mut segment {
                 Some(open) => open,
@@ -202,11 +219,12 @@ pub(super) type Packed = HashMap<(String, PartitionId), Vec<SegmentRef>>;
 /// Copies small partitions into common objects, one after the other, until there are no more.
 pub(super) async fn packs(
     mut jobs: mpsc::Receiver<Small>,
+    client: Client,
     writer: Arc<RunWriter>,
     events: mpsc::Sender<Event>,
 ) -> PacksDone {
     let mut packed = Packed::new();
-    let done = match copy_packs(&mut jobs, &writer, &events, &mut packed).await {
+    let done = match copy_packs(&mut jobs, (&client, &writer, &events), &mut packed).await {
         // The loop waits for this one's partitions while any is left: it must hear at once.
         Err(error) if !events.is_closed() && !jobs.is_closed() => {
             tell(&events, Err(error)).await;
@@ -228,15 +246,13 @@ impl Default for PacksDone {
 
 async fn copy_packs(
     jobs: &mut mpsc::Receiver<Small>,
-    writer: &RunWriter,
-    events: &mpsc::Sender<Event>,
+    (client, writer, events): (&Client, &RunWriter, &mpsc::Sender<Event>),
     packed: &mut Packed,
 ) -> archive::Result<()> {
     let mut pack: Option<PackWriter> = None;
     while let Some(Small { job, chunks }) = jobs.recv().await {
         let (stream, mut copied) = job.started();
-        copy_into_pack(stream, &mut copied, &chunks, &mut pack, writer).await?;
-        drop(chunks);
+        copy_into_pack(&stream, &mut copied, chunks, &mut pack, (client, writer)).await?;
         if let Some(full) = pack.take_if(|open| open.size() >= PACK_TARGET) {
             finish_pack(full, packed).await?;
         }
@@ -267,22 +283,23 @@ async fn finish_pack(pack: PackWriter, packed: &mut Packed) -> archive::Result<(
 }
 
 async fn copy_into_pack(
-    stream: Stream,
+    stream: &Stream,
     copied: &mut Copied,
-    chunks: &[Chunk],
+    chunks: Vec<Chunk>,
     pack: &mut Option<PackWriter>,
-    writer: &RunWriter,
+    (client, writer): (&Client, &RunWriter),
 ) -> archive::Result<()> {
-    let mut stream = Some(stream);
-    for chunk in chunks {
-        let walked = copied.take(chunk);
+    let mut begun = false;
+    for mut chunk in chunks {
+        let walked = copied.take(&mut chunk, stream, client).await;
         for piece in &walked.pieces {
             let open = match pack {
                 Some(open) => open,
                 None => pack.insert(writer.pack_writer().await?),
             };
-            if let Some(stream) = stream.take() {
-                open.begin(stream).await?;
+            if !begun {
+                open.begin(stream.clone()).await?;
+                begun = true;
             }
             match piece {
                 Piece::Whole(range) => open.append(chunk.records.slice(range.clone())).await?,

@@ -1,11 +1,18 @@
 //! Reads all partitions up to their ends: one stream of fetches per broker, which serves its partitions in turn.
 //!
-//! Memory is bounded by places, whatever the number of partitions: so many small ones are gathered at once per
-//! leader, so many large ones written at once, each with a few chunks waiting. A leader that moved, a short, empty or
+//! Memory is bounded by places, whatever the number of partitions and brokers: so many small partitions are gathered
+//! at once, so many large ones written at once, each with a few chunks waiting, and so many bytes are asked for at
+//! once. A large partition is asked for alone: slices of a shared answer would each keep all of it in memory.
+//!
+//! There is no fetch session (KIP-227): it saves naming partitions whose offset has not moved since the last request,
+//! and a backup names none of those, while each session takes one of the broker's places for its consumers.
+//!
+//! A leader that moved, a short, empty or
 //! throttled answer, a lost connection are normal life: a partition ends when its offset has reached its end, and
 //! fails, by name and alone, when it has not moved for the plan's stall time. An empty answer never ends one.
 
 use super::copy::{self, Copied, Event, Job, Packed, Small};
+use super::pace::Pace;
 use super::track::{CHUNKS_WAITING, SMALL, Stage, Track};
 use super::walk::Walk;
 use crate::archive::RunWriter;
@@ -21,17 +28,20 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-/// Small partitions of one leader in memory at once.
-const GATHERED_PER_LEADER: usize = 32;
-/// Large partitions written at once. Each takes some 20 MiB (chunks that wait, a block and its compressed form, parts on
-/// their way to the store), which is what bounds the memory of a run.
-const WRITTEN: usize = 2;
+/// Small partitions in memory at once, and those of one leader at least.
+const GATHERED: usize = 64;
+const GATHERED_PER_LEADER: usize = 4;
+/// Large partitions written at once: as many as there are leaders, within these bounds. Each takes some 7 MiB (chunks
+/// that wait, what is in the encoder, parts on their way to the store), which is what bounds the memory of a run.
+const WRITTEN: std::ops::RangeInclusive<usize> = 2..=4;
 /// Requests on their way to one broker: while one is answered the next is already there.
 const REQUESTS: usize = 2;
-/// Bytes of one answer, and of one large partition in it. A request names only as many partitions as fit, so that none
-/// starves behind others.
+/// Bytes asked for and not yet here, over all brokers.
+const IN_FLIGHT: i32 = 16 << 20;
+/// Bytes of one answer.
 const ANSWER: i32 = 4 << 20;
-const LARGE_PART: i32 = 1 << 20;
+/// Bytes of one answer about a large partition: with its frame it fits into a buffer of a MiB.
+const LARGE_PART: i32 = (1 << 20) - 4096;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How often stalls are looked for.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -53,6 +63,8 @@ pub(super) enum Done {
     Answer {
         leader: i32,
         asked: Vec<usize>,
+        /// Bytes that it could bring.
+        allowed: i32,
         answer: Result<Vec<FetchedPartition>, kafka::Error>,
     },
     Refreshed,
@@ -89,6 +101,11 @@ pub(super) struct Fetcher {
     pub(super) in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) small: Option<mpsc::Sender<Small>>,
+    pub(super) pace: Pace,
+    /// Bytes that requests on their way may bring.
+    asked_for: i32,
+    /// Large partitions that may be written at once.
+    writers: usize,
     pub(super) refresh: Refresh,
     /// When stalls were last looked for.
     pub(super) looked_at: Instant,
@@ -100,19 +117,26 @@ pub(super) struct Refresh {
     pub(super) not_before: Instant,
 }
 
+/// How hard the source is asked.
+pub(super) struct Limits {
+    pub stall: Duration,
+    /// Bytes per second.
+    pub rate: Option<u64>,
+}
+
 /// Reads every track as far as it goes. An error is one of the archive's: nothing can be committed then.
 pub(super) async fn fetch_all(
     client: &Client,
     writer: Arc<RunWriter>,
     tracks: Vec<Track>,
-    stall: Duration,
+    limits: Limits,
     progress: ProgressHandle,
     cancel: &CancellationToken,
 ) -> Result<Fetched> {
     let (events, mut heard) = mpsc::channel(256);
     let (small, jobs) = mpsc::channel(tracks.len().max(1));
     let packs = tokio::spawn(copy::watched(
-        copy::packs(jobs, writer.clone(), events.clone()),
+        copy::packs(jobs, client.clone(), writer.clone(), events.clone()),
         events.clone(),
     ));
     let mut waiting: BTreeMap<i32, VecDeque<usize>> = BTreeMap::new();
@@ -123,8 +147,11 @@ pub(super) async fn fetch_all(
     }
     let mut fetcher = Fetcher {
         client: client.clone(),
+        writers: waiting.len().clamp(*WRITTEN.start(), *WRITTEN.end()),
         writer,
-        stall,
+        stall: limits.stall,
+        pace: Pace::new(limits.rate),
+        asked_for: 0,
         progress,
         copied: tracks.iter().map(|_| None).collect(),
         tracks,
@@ -181,6 +208,7 @@ impl Fetcher {
             if self.waiting.is_empty() && self.active.is_empty() {
                 return Ok(cancelled);
             }
+            let pause = self.pause();
             tokio::select! {
                 Some(done) = self.in_flight.next(), if !cancelled => self.done(done),
                 Some(event) = heard.recv() => self.heard(event)?,
@@ -188,8 +216,17 @@ impl Fetcher {
                     cancelled = true;
                     self.stop();
                 }
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(pause) => {}
             }
+        }
+    }
+
+    /// Until something is to be looked at although nothing has happened.
+    fn pause(&self) -> Duration {
+        let now = Instant::now();
+        match self.pace.waits_until(now) {
+            Some(until) => TICK.min(until - now),
+            None => TICK,
         }
     }
 
@@ -204,9 +241,10 @@ impl Fetcher {
                 *taken.entry(*leader).or_default() += 1;
             }
         }
+        let places = (GATHERED / self.waiting.len().max(1)).max(GATHERED_PER_LEADER);
         let mut admitted = Vec::new();
         for (leader, queue) in &mut self.waiting {
-            let room = GATHERED_PER_LEADER.saturating_sub(taken.get(leader).copied().unwrap_or(0));
+            let room = places.saturating_sub(taken.get(leader).copied().unwrap_or(0));
             for index in queue.drain(..room.min(queue.len())) {
                 admitted.push((index, *leader));
             }
@@ -237,8 +275,9 @@ impl Fetcher {
             )
         };
         let active = self.active.iter();
-        let mut places =
-            WRITTEN.saturating_sub(active.filter(|i| writing(&self.tracks[**i])).count());
+        let mut places = self
+            .writers
+            .saturating_sub(active.filter(|i| writing(&self.tracks[**i])).count());
         for index in self.active.clone() {
             if places == 0 {
                 return;
@@ -262,7 +301,8 @@ impl Fetcher {
             track.progress_at = Instant::now();
             let job = job(index, track);
             let (writer, events) = (self.writer.clone(), self.events.clone());
-            let copying = copy::segments(job, receiver, writer, events.clone());
+            let client = self.client.clone();
+            let copying = copy::segments(job, receiver, client, writer, events.clone());
             tokio::spawn(copy::watched(copying, events));
             if self.tracks[index].is_complete() {
                 self.end(index);
@@ -270,11 +310,24 @@ impl Fetcher {
         }
     }
 
-    /// Sends each idle leader a request for those of its partitions whose turn it is.
+    /// Sends each leader that has room requests for those of its partitions whose turn it is.
     fn ask(&mut self) {
-        let metadata = self.client.metadata();
         let now = Instant::now();
-        let mut requests: BTreeMap<i32, (Vec<usize>, i32)> = BTreeMap::new();
+        if self.pace.waits_until(now).is_some() {
+            // It is kbr that waits, not the source that does not answer.
+            for index in &self.active {
+                self.tracks[*index].progress_at = now;
+            }
+            return;
+        }
+        while self.ask_once(now) {}
+    }
+
+    /// One request to each leader that has room; whether there was any.
+    fn ask_once(&mut self, now: Instant) -> bool {
+        let metadata = self.client.metadata();
+        let most = self.pace.answer(ANSWER);
+        let mut requests: BTreeMap<i32, Request> = BTreeMap::new();
         for index in &self.active {
             let track = &self.tracks[*index];
             if !track.wants_data() {
@@ -288,42 +341,56 @@ impl Fetcher {
             if state.busy >= REQUESTS || state.pause_until.is_some_and(|until| until > now) {
                 continue;
             }
-            let (asked, bytes) = requests.entry(leader).or_default();
-            let part = match track.empty_answers >= EMPTY_BEFORE_ALONE {
-                true => ANSWER,
-                false => track.part_bytes(),
-            };
-            if *bytes + part <= ANSWER {
-                *bytes += part;
-                asked.push(*index);
+            let request = requests.entry(leader).or_default();
+            let part = track.part_bytes().min(most);
+            let alone = part > SMALL as i32;
+            if request.asked.is_empty() || !alone && !request.alone && request.bytes + part <= most
+            {
+                request.alone = alone;
+                request.bytes += part;
+                request.asked.push((*index, part));
             }
         }
-        for (leader, (asked, _)) in requests {
-            self.leaders.entry(leader).or_default().busy += 1;
-            let partitions = asked
-                .iter()
-                .map(|index| self.tracks[*index].wanted())
-                .collect();
-            for index in &asked {
-                self.tracks[*index].in_flight = true;
+        let mut sent = false;
+        for (leader, request) in requests {
+            if self.asked_for > 0 && self.asked_for + request.bytes > IN_FLIGHT {
+                continue;
             }
-            let wanted = FetchWanted {
-                partitions,
-                max_wait: MAX_WAIT,
-                min_bytes: 1,
-                max_bytes: ANSWER,
-                isolation: Isolation::ReadCommitted,
-            };
-            let client = self.client.clone();
-            self.in_flight.push(Box::pin(async move {
-                let answer = client.fetch(leader, wanted).await;
-                Done::Answer {
-                    leader,
-                    asked,
-                    answer,
-                }
-            }));
+            self.send(leader, request);
+            sent = true;
         }
+        sent
+    }
+
+    fn send(&mut self, leader: i32, request: Request) {
+        self.leaders.entry(leader).or_default().busy += 1;
+        let allowed = request.bytes;
+        self.asked_for += allowed;
+        let mut partitions = Vec::with_capacity(request.asked.len());
+        let mut asked = Vec::with_capacity(request.asked.len());
+        for (index, part) in request.asked {
+            let track = &mut self.tracks[index];
+            track.in_flight = true;
+            partitions.push(track.wanted(part));
+            asked.push(index);
+        }
+        let wanted = FetchWanted {
+            partitions,
+            max_wait: MAX_WAIT,
+            min_bytes: 1,
+            max_bytes: allowed,
+            isolation: Isolation::ReadCommitted,
+        };
+        let client = self.client.clone();
+        self.in_flight.push(Box::pin(async move {
+            let answer = client.fetch(leader, wanted).await;
+            Done::Answer {
+                leader,
+                asked,
+                allowed,
+                answer,
+            }
+        }));
     }
 
     fn ask_for_metadata(&mut self) {
@@ -351,8 +418,12 @@ impl Fetcher {
             Done::Answer {
                 leader,
                 asked,
+                allowed,
                 answer,
-            } => self.answered(leader, asked, answer),
+            } => {
+                self.asked_for -= allowed;
+                self.answered(leader, asked, answer);
+            }
             Done::Refreshed => {
                 self.refresh.running = false;
                 self.refresh.not_before = Instant::now() + Duration::from_millis(200);
@@ -392,8 +463,17 @@ impl Fetcher {
     }
 }
 
+/// A request that is being put together.
+#[derive(Default)]
+struct Request {
+    asked: Vec<(usize, i32)>,
+    bytes: i32,
+    /// Nothing else goes into it.
+    alone: bool,
+}
+
 impl Track {
-    fn wanted(&self) -> FetchPartition {
+    fn wanted(&self, max_bytes: i32) -> FetchPartition {
         FetchPartition {
             topic: self.stream.topic.clone(),
             topic_id: self.stream.topic_id,
@@ -401,15 +481,13 @@ impl Track {
             offset: self.position,
             leader_epoch: -1,
             last_fetched_epoch: self.leader_epoch,
-            max_bytes: match self.empty_answers >= EMPTY_BEFORE_ALONE {
-                true => ANSWER,
-                false => self.part_bytes(),
-            },
+            max_bytes,
         }
     }
 
     fn part_bytes(&self) -> i32 {
         match self.stage {
+            _ if self.empty_answers >= EMPTY_BEFORE_ALONE => ANSWER,
             Stage::Writing { .. } => LARGE_PART,
             _ => SMALL as i32,
         }

@@ -28,6 +28,10 @@ pub struct Report {
     pub failures: Vec<Failure>,
     /// Sentences for the operator; any of them makes the run end with status 6.
     pub incomplete: Vec<String>,
+    /// Batches that failed their checksum at the source and were kept out, in sentences; any of them makes the run end
+    /// with status 5.
+    #[serde(default)]
+    pub damaged: Vec<String>,
     /// What is worth knowing and no reason for alarm: transactions that are open, which the next run takes.
     pub notes: Vec<String>,
 }

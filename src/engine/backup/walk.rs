@@ -3,6 +3,7 @@
 //! Only headers are read. A batch is opened in one case: a boundary cuts one that has inner holes, and the records
 //! within must be counted. Bytes in, ranges out; no I/O.
 
+use super::corrupt::Corrupt;
 use super::gaps::Gaps;
 use crate::archive::GapKind;
 use crate::base::Offset;
@@ -32,7 +33,9 @@ pub(super) struct Walked {
     pub bytes: u64,
     /// Of the last batch seen; `None` if there was none.
     pub leader_epoch: Option<i32>,
-    /// The batch that is broken, by the offset it begins at. Everything before it counts.
+    /// Batches that fail their checksum. They are gaps; what follows them counts.
+    pub corrupt: Vec<Corrupt>,
+    /// The batch that cannot be passed, by the offset it begins at. Everything before it counts.
     pub broken: Option<(Offset, record::Error)>,
 }
 
@@ -45,27 +48,24 @@ pub(super) struct Reach {
     pub leader_epoch: i32,
 }
 
-/// Reads headers only and stops quietly at what it cannot read: [`Walk::response`] meets the same bytes and says so.
+/// Reads headers only and stops quietly at what it cannot read: [`Walk::response`] meets the same bytes and says so. Only
+/// the last batch's word counts: that of one before it may be corrupt, and the next one's beginning contradicts it.
 pub(super) fn reach(bytes: &[u8], position: Offset, to: Offset) -> Reach {
-    let mut reached = Reach {
-        offset: position,
-        leader_epoch: -1,
-    };
-    for batch in batches(bytes).map_while(Result::ok) {
-        let next = Offset(batch.header.next_offset());
-        if next > reached.offset {
-            reached.offset = next.min(to);
-            reached.leader_epoch = batch.header.partition_leader_epoch;
-        }
-        if reached.offset >= to {
-            break;
-        }
+    let last = batches(bytes).map_while(Result::ok).last();
+    match last.map(|batch| batch.header) {
+        Some(header) if header.next_offset() > position.0 => Reach {
+            offset: Offset(header.next_offset()).min(to).max(position),
+            leader_epoch: header.partition_leader_epoch,
+        },
+        _ => Reach {
+            offset: position,
+            leader_epoch: -1,
+        },
     }
-    reached
 }
 
 /// One partition's way through its log, from `position` up to `to`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Walk {
     position: Offset,
     to: Offset,
@@ -115,7 +115,14 @@ impl Walk {
                 break;
             }
             let base = Offset(batch.header.base_offset);
-            if let Err(error) = self.batch(&batch, range, &mut transactions, &mut walked) {
+            let done = match batch.verify_crc() {
+                Ok(()) => self.batch(&batch, range, &mut transactions, &mut walked),
+                Err(error) => {
+                    let following = base_offset(&bytes[at..]);
+                    self.corrupt(&batch, error, following, &transactions, &mut walked)
+                }
+            };
+            if let Err(error) = done {
                 walked.broken = Some((base, error));
                 break;
             }
@@ -131,7 +138,6 @@ impl Walk {
         walked: &mut Walked,
     ) -> record::Result<()> {
         let header = batch.header;
-        batch.verify_crc()?;
         // Before anything is skipped: a marker that straddles nothing still ends its transaction.
         let aborted = transactions.is_aborted(batch)?;
         let next = Offset(header.next_offset());
@@ -160,6 +166,39 @@ impl Walk {
             self.data(batch, range, first..end, walked)?;
         }
         self.position = end;
+        Ok(())
+    }
+
+    /// A batch that fails its checksum: nothing in it can be trusted but where the next one begins. It cannot be passed
+    /// where that is not known, or where it may hold the marker that ends an aborted transaction.
+    fn corrupt(
+        &mut self,
+        batch: &Batch<'_>,
+        error: record::Error,
+        following: Option<Offset>,
+        transactions: &Transactions,
+        walked: &mut Walked,
+    ) -> record::Result<()> {
+        let base = Offset(batch.header.base_offset);
+        let claimed = Offset(batch.header.next_offset());
+        let end = following.unwrap_or(claimed);
+        let known = following.is_some() || claimed <= self.to;
+        if end <= base || !known || transactions.any_active() {
+            return Err(error);
+        }
+        let from = base.max(self.position).min(self.to);
+        let to = end.min(self.to);
+        self.gaps.whole(self.position, from, GapKind::Compacted);
+        self.gaps.whole(from, to, GapKind::Corrupt);
+        self.position = self.position.max(to);
+        if from < to {
+            walked.corrupt.push(Corrupt {
+                from,
+                to,
+                base,
+                why: error,
+            });
+        }
         Ok(())
     }
 
@@ -212,6 +251,12 @@ fn count_within(batch: &Batch<'_>, within: &Range<Offset>) -> record::Result<u64
     Ok(count)
 }
 
+/// Where the batch at the start of `bytes` begins, be it whole or cut.
+fn base_offset(bytes: &[u8]) -> Option<Offset> {
+    let base = bytes.first_chunk::<8>()?;
+    Some(Offset(i64::from_be_bytes(*base)))
+}
+
 /// Which producers' transactions are aborted at the current batch (KIP-98). Made anew for each response, whose list
 /// covers transactions begun before it.
 struct Transactions {
@@ -228,6 +273,10 @@ impl Transactions {
             upcoming,
             active: HashSet::new(),
         }
+    }
+
+    fn any_active(&self) -> bool {
+        !self.active.is_empty()
     }
 
     /// Whether the batch is data of an aborted transaction. To be asked of every batch in order.

@@ -168,3 +168,61 @@ fn offsets_that_retention_took_are_gaps_of_their_own() {
     assert_eq!(walked.records, 4);
     assert_eq!(gaps(walk), [(3, 6, GapKind::Retention, 3)]);
 }
+
+/// The batch with a flipped byte in its last record.
+fn flipped(mut batch: Vec<u8>) -> Vec<u8> {
+    let last = batch.len() - 3;
+    batch[last] ^= 0x40;
+    batch
+}
+
+#[test]
+fn a_batch_that_fails_its_checksum_is_a_gap_and_reading_goes_on_behind_it() {
+    let log = [
+        data(0, 2, None),
+        flipped(data(2, 3, None)),
+        data(5, 1, None),
+    ]
+    .concat();
+    let mut walk = Walk::new(Offset(0), Offset(6));
+    let walked = walk.response(&log, &[]);
+    assert_eq!(walked.broken, None);
+    assert_eq!(walked.records, 3);
+    let corrupt: Vec<_> = walked.corrupt.iter().map(|c| (c.from.0, c.to.0)).collect();
+    assert_eq!(corrupt, [(2, 5)]);
+    assert_eq!(walk.position(), Offset(6));
+    assert_eq!(gaps(walk), [(2, 5, GapKind::Corrupt, 3)]);
+}
+
+#[test]
+fn where_a_corrupt_batch_ends_is_what_the_next_one_says() {
+    let mut lying = data(2, 3, None);
+    // Its last offset delta, which the checksum covers.
+    lying[23..27].copy_from_slice(&1_000_000_i32.to_be_bytes());
+    let log = [data(0, 2, None), lying.clone(), data(5, 1, None)].concat();
+    assert_eq!(reach(&log, Offset(0), Offset(100)).offset, Offset(6));
+    let mut walk = Walk::new(Offset(0), Offset(100));
+    let walked = walk.response(&log, &[]);
+    assert_eq!((walked.broken, walked.records), (None, 3));
+    assert_eq!(gaps(walk), [(2, 5, GapKind::Corrupt, 3)]);
+
+    // Nothing follows: its own word leads past the end of what is to be read, and is not believed.
+    let mut walk = Walk::new(Offset(0), Offset(100));
+    let walked = walk.response(&[data(0, 2, None), lying].concat(), &[]);
+    assert_eq!(walked.broken.map(|(at, _)| at), Some(Offset(2)));
+    assert_eq!(walk.position(), Offset(2));
+}
+
+#[test]
+fn a_corrupt_batch_that_may_end_an_aborted_transaction_is_not_passed() {
+    let log = [
+        data(0, 2, Some(7)),
+        flipped(marker(2, 7, ControlType::Abort)),
+        data(3, 2, Some(7)),
+    ]
+    .concat();
+    let mut walk = Walk::new(Offset(0), Offset(5));
+    let walked = walk.response(&log, &[aborted(7, 0)]);
+    assert_eq!(walked.broken.map(|(at, _)| at), Some(Offset(2)));
+    assert_eq!(walk.position(), Offset(2));
+}

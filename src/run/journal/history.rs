@@ -17,7 +17,7 @@ pub struct JournalledRun {
     pub ended: Option<TimestampMs>,
     pub runbook: String,
     pub plan: Digest,
-    /// `done`, `incomplete`, `failed`, `refused`, `interrupted`, or `unfinished`.
+    /// `done`, `incomplete`, `damaged`, `failed`, `refused`, `interrupted`, or `unfinished`.
     pub end: String,
     pub exit: Option<u8>,
     /// Steps done, of all.

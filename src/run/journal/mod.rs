@@ -396,6 +396,7 @@ impl Journal {
             "exit": report.end.exit().code(),
             "message": message,
             "incomplete": report.incomplete,
+            "damaged": report.damaged,
             "totals": report.totals,
         });
         self.append(&report.run, "end", None, &body)
