@@ -53,8 +53,8 @@ mod tests {
 
     #[test]
     fn bytes_are_paid_for_with_time() {
-        let start = Instant::now();
         let mut pace = Pace::new(Some(1000));
+        let start = Instant::now();
         assert_eq!(pace.waits_until(start), None);
         pace.took(500, start);
         pace.took(1500, start);
