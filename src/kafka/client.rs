@@ -231,6 +231,14 @@ impl Client {
         }
     }
 
+    /// The connection to a broker, if there is one.
+    pub(super) fn usable(&self, id: i32, purpose: Purpose) -> Option<Arc<Connection>> {
+        let metadata = self.metadata();
+        self.inner
+            .brokers
+            .usable(metadata.brokers.get(&id)?, purpose)
+    }
+
     async fn connection_to(&self, id: i32, purpose: Purpose) -> Result<Arc<Connection>> {
         let metadata = self.metadata();
         let broker = match metadata.brokers.get(&id) {

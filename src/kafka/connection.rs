@@ -240,7 +240,7 @@ impl Connection {
         }
     }
 
-    fn throttled_until(&self) -> Option<Instant> {
+    pub(super) fn throttled_until(&self) -> Option<Instant> {
         *self.lock_throttled()
     }
 

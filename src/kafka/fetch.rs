@@ -12,6 +12,7 @@ use kafka_protocol::messages::{FetchRequest, TopicName, fetch_request};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// One partition to fetch from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,12 @@ pub struct Diverging {
 }
 
 impl Client {
+    /// Until when the broker reads no more fetches from this client, whose quota is used up (KIP-219). `None`: it has
+    /// not said so.
+    pub fn fetch_throttled_until(&self, leader: i32) -> Option<Instant> {
+        self.usable(leader, Purpose::Fetch)?.throttled_until()
+    }
+
     /// One Fetch to broker `leader`, without a fetch session.
     pub async fn fetch(&self, leader: i32, request: FetchWanted) -> Result<Vec<FetchedPartition>> {
         const API: &str = "Fetch";

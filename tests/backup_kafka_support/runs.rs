@@ -17,6 +17,8 @@ pub struct Report {
     pub exit: i64,
     /// The whole answer in JSON.
     pub json: Value,
+    /// What it wrote to standard error, its log among it.
+    pub log: String,
 }
 
 impl Backups {
@@ -38,6 +40,13 @@ impl Backups {
                 topics.join(", ")
             ),
         );
+    }
+
+    /// How long a partition may go without anything new.
+    pub fn deadline(&self, duration: &str) {
+        let script = std::fs::read_to_string(self.folder.file("backup.rhai")).unwrap();
+        let script = script.replace(".to(store", &format!(".deadline({duration}).to(store"));
+        self.folder.write("backup.rhai", &script);
     }
 
     pub fn archive(&self) -> PathBuf {
@@ -144,6 +153,7 @@ impl Running {
         Report {
             exit: i64::from(exit),
             json,
+            log: errors,
         }
     }
 }

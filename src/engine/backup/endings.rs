@@ -88,13 +88,22 @@ impl Fetcher {
         let now = Instant::now();
         self.forgive_own_pause(now);
         let late = |since: Instant| now.saturating_duration_since(since) >= self.stall;
+        let metadata = self.client.metadata();
+        // A quota makes a broker deaf for as long as it likes, and says so: that is slow, and not a stall.
+        let throttled = |index: usize| {
+            let leader = metadata.leader(&self.tracks[index].at)?;
+            self.client.fetch_throttled_until(leader)
+        };
         let stalled: Vec<usize> = self
             .active
             .iter()
             .copied()
             .filter(|index| {
                 let track = &self.tracks[*index];
-                track.waits_for_source() && !track.is_complete() && late(track.progress_at)
+                track.waits_for_source()
+                    && !track.is_complete()
+                    && late(track.progress_at)
+                    && throttled(*index).is_none_or(late)
             })
             .collect();
         let dead: Vec<i32> = self
@@ -103,7 +112,6 @@ impl Fetcher {
             .filter(|(_, state)| state.failing_since.is_some_and(late))
             .map(|(leader, _)| *leader)
             .collect();
-        let metadata = self.client.metadata();
         let mut hopeless = Vec::new();
         for (leader, queue) in &mut self.waiting {
             if dead.contains(leader) {
