@@ -382,4 +382,50 @@ async fn an_archive_of_ten_thousand_generations_opens_with_a_bounded_number_of_r
     );
     // archive.json, one listing, and the generations since 9,985 = 312 · 32 + 1.
     assert_eq!(counted.operations(), 2 + 16);
+
+    // The newest 20, and back to the checkpoint before the one among them, which lists what was there before it.
+    let before = counted.operations();
+    let listing = snapshot.archive().listing(Some(20)).await.unwrap();
+    assert_eq!(listing.count, 10_000);
+    let numbers: Vec<u64> = listing.generations.iter().map(|g| g.number).collect();
+    assert_eq!(numbers, (9_981..=10_000).rev().collect::<Vec<u64>>());
+    assert!(listing.generations.iter().all(|g| g.records == Some(0)));
+    // A listing, the newest for what was pruned, and 9,953 to 10,000.
+    assert_eq!(counted.operations() - before, 2 + 48);
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_listed_with_what_its_own_run_added() {
+    let store = memory().await;
+    for number in 0..CHECKPOINT_EVERY as i64 + 2 {
+        let run = begin(&store, &format!("r{number}"), BlockCompression::None)
+            .await
+            .unwrap();
+        let mut segment = run.segment_writer("orders", ORDERS, P0).await.unwrap();
+        let count = number as i32 + 1;
+        let from = number * (number + 1) / 2;
+        segment
+            .append(batch(from, count, 10, Codec::None))
+            .await
+            .unwrap();
+        let segment = segment.finish().await.unwrap().unwrap();
+        let to = from + i64::from(count);
+        let orders = topic(
+            "orders",
+            ORDERS,
+            vec![partition(0, from, to, vec![segment], vec![])],
+        );
+        run.commit(new_generation(vec![orders], groups(0)))
+            .await
+            .unwrap();
+    }
+    let archive = Archive::open(store).await.unwrap();
+    for limit in [None, Some(2), Some(3)] {
+        let listing = archive.listing(limit).await.unwrap();
+        for generation in &listing.generations {
+            assert_eq!(generation.records, Some(generation.number), "{limit:?}");
+        }
+        assert!(listing.generations.iter().any(|g| g.checkpoint));
+        assert_eq!(listing.count, CHECKPOINT_EVERY + 2);
+    }
 }
