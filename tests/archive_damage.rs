@@ -37,7 +37,7 @@ async fn sample_archive() -> Objects {
         let compression = match number {
             3 => BlockCompression::None,
             32 => BlockCompression::Lz4,
-            _ => BlockCompression::Zstd,
+            _ => BlockCompression::Auto,
         };
         let run = begin(&store, &format!("r{number}"), compression)
             .await
