@@ -56,8 +56,11 @@ impl BlockCompression {
     }
 }
 
-/// Bytes that an encoder may hold back: a block of the codec's own.
-const HELD: usize = 256 << 10;
+/// Compressed bytes leave an encoder in buffers of this size, half full or more. The other half has room for what a piece
+/// and what the encoder holds back (a block of the codec's own) can come to.
+const OUT: usize = 1 << 20;
+/// Raw bytes that are compressed at once.
+const PIECE: usize = 128 << 10;
 
 /// Makes a block's stored form while its batches come in.
 pub(super) enum BlockEncoder {
@@ -98,29 +101,30 @@ impl BlockEncoder {
     }
 
     /// Compresses some more, and hands out what is finished so far: maybe nothing.
-    pub(super) fn write(&mut self, slices: &[Bytes]) -> io::Result<Bytes> {
-        if self.out().capacity() == 0 {
-            // What is already inside may come out as well.
-            *self.out() = buffers::take(slices.iter().map(Bytes::len).sum::<usize>() + HELD);
-        }
-        for slice in slices {
+    pub(super) fn write(&mut self, slices: &[Bytes]) -> io::Result<Vec<Bytes>> {
+        let mut stored = Vec::new();
+        for piece in slices.iter().flat_map(|slice| slice.chunks(PIECE)) {
+            self.make_room();
             match self {
-                Self::Zstd(encoder) => encoder.write_all(slice)?,
-                Self::Lz4(encoder) => encoder.write_all(slice)?,
+                Self::Zstd(encoder) => encoder.write_all(piece)?,
+                Self::Lz4(encoder) => encoder.write_all(piece)?,
+            }
+            if self.out().len() >= OUT / 2 {
+                stored.push(buffers::share(std::mem::take(self.out())));
             }
         }
-        let out = self.out();
-        Ok(match out.is_empty() {
-            true => Bytes::new(),
-            false => buffers::share(std::mem::take(out)),
-        })
+        Ok(stored)
+    }
+
+    fn make_room(&mut self) {
+        if self.out().capacity() == 0 {
+            *self.out() = buffers::take(OUT);
+        }
     }
 
     /// The last bytes of the block.
     pub(super) fn finish(mut self) -> io::Result<Bytes> {
-        if self.out().capacity() == 0 {
-            *self.out() = buffers::take(HELD);
-        }
+        self.make_room();
         Ok(buffers::share(match self {
             Self::Zstd(encoder) => encoder.finish()?,
             Self::Lz4(encoder) => encoder.finish().map_err(io::Error::other)?,

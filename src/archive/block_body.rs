@@ -195,10 +195,10 @@ impl BlockBody {
             Ok((encoder, stored))
         })
         .await?;
-        crc = crc32c::crc32c_append(crc, &stored);
-        len += stored.len();
-        if !stored.is_empty() {
-            object.write(stored).await?;
+        for bytes in stored {
+            crc = crc32c::crc32c_append(crc, &bytes);
+            len += bytes.len();
+            object.write(bytes).await?;
         }
         self.state = State::Encoded {
             encoder,
@@ -266,8 +266,9 @@ fn encode_all(
         return Ok(None);
     };
     let codec = encoder.codec();
-    let first = encoder.write(slices)?;
-    Ok(Some((codec, vec![first, encoder.finish()?])))
+    let mut stored = encoder.write(slices)?;
+    stored.push(encoder.finish()?);
+    Ok(Some((codec, stored)))
 }
 
 async fn blocking<T: Send + 'static>(

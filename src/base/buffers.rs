@@ -15,7 +15,7 @@ const STEP: usize = 256 << 10;
 /// Larger buffers are rare (a record of tens of megabytes) and not kept.
 const LARGEST: usize = 8 << 20;
 /// Bytes that are kept while nobody uses them.
-const KEPT: usize = 16 << 20;
+const KEPT: usize = 8 << 20;
 
 static SPARE: Mutex<Spare> = Mutex::new(Spare {
     buffers: VecDeque::new(),
@@ -53,12 +53,16 @@ pub fn take(capacity: usize) -> Vec<u8> {
     }
 }
 
-/// The buffer's bytes, to be shared; it is kept for the next [`take`] once nobody holds them any more.
+/// The buffer's bytes, to be shared; it is kept for the next [`take`] once nobody holds them any more. A few bytes in a
+/// large buffer are copied: thousands of them may be gathered before they go on.
 pub fn share(buffer: Vec<u8>) -> Bytes {
-    if is_kept(buffer.capacity()) {
-        Bytes::from_owner(Shared(buffer))
-    } else {
-        Bytes::from(buffer)
+    if !is_kept(buffer.capacity()) {
+        return Bytes::from(buffer);
+    }
+    let shared = Shared(buffer);
+    match shared.0.len() < shared.0.capacity() / 4 {
+        true => Bytes::copy_from_slice(&shared.0),
+        false => Bytes::from_owner(shared),
     }
 }
 
@@ -99,7 +103,7 @@ mod tests {
     #[test]
     fn a_buffer_is_used_again_only_once_nobody_holds_its_bytes() {
         let mut buffer = take(3 << 20);
-        buffer.extend_from_slice(b"records");
+        buffer.resize(1 << 20, b'x');
         let place = buffer.as_ptr();
         let bytes = share(buffer);
         let part = bytes.slice(2..5);
@@ -107,7 +111,17 @@ mod tests {
         // Other tests of this process may take from the same store, hence no claim on where this one lies.
         let other = take(3 << 20);
         assert_ne!(other.as_ptr(), place);
-        assert_eq!(&part[..], b"cor");
+        assert_eq!(&part[..], b"xxx");
+    }
+
+    #[test]
+    fn a_few_bytes_do_not_keep_a_large_buffer() {
+        let mut buffer = take(3 << 20);
+        buffer.extend_from_slice(b"records");
+        let place = buffer.as_ptr();
+        let bytes = share(buffer);
+        assert_eq!(&bytes[..], b"records");
+        assert_ne!(bytes.as_ptr(), place);
     }
 
     #[test]
