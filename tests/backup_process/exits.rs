@@ -152,6 +152,33 @@ async fn records_that_retention_took_between_two_runs_give_exit_6_and_are_counte
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_is_broken_at_the_source_is_named_and_kept_out_with_exit_5() {
+    let scene = Scene::new().await;
+    scene.topic("damaged", 1);
+    let mut log = Vec::new();
+    for seed in 0..3 {
+        let mut bytes = batch(Codec::None, seed, 10);
+        kbr::record::place(&mut bytes, seed * 10, 0).unwrap();
+        if seed == 1 {
+            let last = bytes.len() - 3;
+            bytes[last] ^= 1;
+        }
+        log.extend(bytes);
+    }
+    let sandbox = &scene.world.sandbox;
+    sandbox.replicate("damaged", 0, &log).unwrap();
+    let text = scene.kbr("archive", 5);
+    assert!(
+        text.contains("damaged-0: the batch at offset 10 is broken at the source"),
+        "{text}"
+    );
+    assert!(text.contains("offsets 10 to 20 were kept out"), "{text}");
+    scene.assert_whole("archive", "beside the damage").await;
+    // It is said once: the next run has nothing to do with it.
+    scene.kbr("archive", 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_processes_that_back_up_into_one_archive_tell_one_story() {
     let mut scene = Scene::new().await;
     let (mut both, mut gave_way) = (0, 0);

@@ -1,7 +1,7 @@
 //! Batches that are broken at the source: named, kept out as a gap of their own kind, and read past. What is broken only
 //! on the way here costs nothing.
 
-use crate::broker::{fetch_answer_up_to, FETCH};
+use crate::broker::{FETCH, fetch_answer_up_to};
 use crate::engine_backup_support::{Plain, World, assert_sound, batch, plain, quick};
 use bytes::Bytes;
 use kbr::archive::GapKind;
@@ -45,10 +45,7 @@ async fn a_batch_broken_at_the_source_is_a_gap_wherever_it_lies() {
         for index in broken {
             flip(&mut log[*index]);
         }
-        world
-            .sandbox
-            .replicate("orders", 0, &log.concat())
-            .unwrap();
+        world.sandbox.replicate("orders", 0, &log.concat()).unwrap();
         let plan = world.plan(&quick()).await.unwrap();
         let report = world.apply(&plan).await.unwrap();
         assert_eq!(report.failures, [], "{broken:?}");
@@ -59,7 +56,11 @@ async fn a_batch_broken_at_the_source_is_a_gap_wherever_it_lies() {
             assert!(sentence.starts_with(&named), "{sentence}");
             assert!(sentence.contains(&format!("{from} to {to}")), "{sentence}");
         }
-        assert_eq!(world.archived("orders", 0).await, records(&whole), "{broken:?}");
+        assert_eq!(
+            world.archived("orders", 0).await,
+            records(&whole),
+            "{broken:?}"
+        );
         let lost = 10 * broken.len() as u64;
         assert_eq!(world.gaps("orders", 0).await, [(GapKind::Corrupt, lost)]);
         assert_sound(&world.store, "with gaps").await;
@@ -79,10 +80,7 @@ async fn a_bit_that_flips_on_the_way_is_fetched_again_and_costs_nothing() {
     let world = World::new(1).await;
     world.sandbox.create_topic("orders", 1, &[]).unwrap();
     let log = batches_of_ten();
-    world
-        .sandbox
-        .replicate("orders", 0, &log.concat())
-        .unwrap();
+    world.sandbox.replicate("orders", 0, &log.concat()).unwrap();
     let mut sent = log.clone();
     flip(&mut sent[2]);
     let sent = Bytes::from(sent.concat());
@@ -122,8 +120,9 @@ async fn a_header_that_cannot_be_read_fails_its_partition_by_name() {
     // A magic that no version of Kafka has.
     sent[2][16] = 9;
     let sent = Bytes::from(sent.concat());
-    world.sandbox.intercept(move |request| {
-        match request.api_key == FETCH {
+    world
+        .sandbox
+        .intercept(move |request| match request.api_key == FETCH {
             true => Action::Reply(fetch_answer_up_to(
                 50,
                 request.version,
@@ -131,8 +130,7 @@ async fn a_header_that_cannot_be_read_fails_its_partition_by_name() {
                 &sent,
             )),
             false => Action::Pass,
-        }
-    });
+        });
     let report = world.apply(&plan).await.unwrap();
     assert!(report.partial);
     assert_eq!(report.failures.len(), 2, "{:?}", report.failures);

@@ -2,6 +2,7 @@
 //! In every case the archive holds exactly what it says, and the next run makes it whole.
 
 mod broker;
+mod corrupt;
 mod histories;
 mod rivals;
 mod store;
