@@ -183,7 +183,7 @@ impl Walk {
         let claimed = Offset(batch.header.next_offset());
         let end = following.unwrap_or(claimed);
         let known = following.is_some() || claimed <= self.to;
-        if end <= base || !known || transactions.any_active() {
+        if end <= base || !known || transactions.any_aborted_before(end) {
             return Err(error);
         }
         let from = base.max(self.position).min(self.to);
@@ -275,8 +275,10 @@ impl Transactions {
         }
     }
 
-    fn any_active(&self) -> bool {
-        !self.active.is_empty()
+    /// Whether an aborted transaction has begun before `end`, and not ended as far as is known.
+    fn any_aborted_before(&self, end: Offset) -> bool {
+        let next = self.upcoming.last();
+        !self.active.is_empty() || next.is_some_and(|next| next.first_offset < end)
     }
 
     /// Whether the batch is data of an aborted transaction. To be asked of every batch in order.

@@ -227,3 +227,17 @@ fn a_corrupt_batch_that_may_end_an_aborted_transaction_is_not_passed() {
     assert_eq!(walked.broken.map(|(at, _)| at), Some(Offset(2)));
     assert_eq!(walk.position(), Offset(2));
 }
+
+#[test]
+fn a_corrupt_batch_that_may_begin_an_aborted_transaction_is_not_passed() {
+    let log = [
+        flipped(data(0, 2, Some(7))),
+        flipped(marker(2, 7, ControlType::Abort)),
+        data(3, 2, Some(7)),
+    ]
+    .concat();
+    let mut walk = Walk::new(Offset(0), Offset(5));
+    let walked = walk.response(&log, &[aborted(7, 0)]);
+    assert_eq!(walked.broken.map(|(at, _)| at), Some(Offset(0)));
+    assert_eq!(walk.position(), Offset(0));
+}
