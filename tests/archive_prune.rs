@@ -1,7 +1,5 @@
 //! Pruning an archive: what is marked, what is deleted, what stays and is read as before; every crash on the way.
 
-// The helpers serve more than one test file.
-#[allow(dead_code)]
 mod engine_backup_support;
 
 use engine_backup_support::{Plain, World, archived, batch, quick};
