@@ -1,8 +1,6 @@
 //! Logs that become other logs under the same topic id: an unclean election cuts the end off and writes on. Leader
 //! epochs tell, while a run reads as well as between two runs.
 
-// The helpers serve more than one test file.
-#[allow(dead_code)]
 mod engine_backup_support;
 
 use engine_backup_support::{World, batch, large_batch, quick};

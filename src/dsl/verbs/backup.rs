@@ -294,7 +294,6 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
         block,
         rate: builder.limit,
         stall: builder.deadline,
-        ..backup::Options::default()
     };
     let cluster = &builder.cluster.0;
     let mut plan = call
