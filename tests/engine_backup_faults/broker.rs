@@ -490,6 +490,40 @@ async fn a_broker_of_three_that_never_comes_back_costs_its_own_partitions_only()
 }
 
 #[tokio::test]
+async fn a_partition_given_up_while_its_broker_keeps_silent_does_not_hold_up_the_end() {
+    let world = World::new(2).await;
+    let sandbox = world.sandbox.clone();
+    sandbox.create_topic("orders", 2, &[]).unwrap();
+    for partition in 0..2 {
+        for seed in 1..=16 {
+            let bytes = large_batch(seed, 300, 1000);
+            sandbox.append("orders", partition, &bytes).unwrap();
+        }
+    }
+    let options = Options {
+        stall: Duration::from_secs(1),
+        ..quick()
+    };
+    let plan = world.plan(&options).await.unwrap();
+    world
+        .sandbox
+        .intercept(|request| match (request.api_key, request.broker) {
+            (FETCH, 2) => Action::Delay(Duration::from_secs(60)),
+            // Still at work when the other one's connection breaks.
+            (FETCH, _) => Action::Delay(Duration::from_millis(500)),
+            _ => Action::Pass,
+        });
+    let stopping = sandbox.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(1700)).await;
+        stopping.stop_broker(2).await.unwrap();
+    });
+    let applied = tokio::time::timeout(Duration::from_secs(30), world.apply(&plan));
+    let report = applied.await.expect("it ends").unwrap();
+    assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+}
+
+#[tokio::test]
 async fn a_cancel_before_the_first_record_ends_the_run_and_adds_nothing() {
     let world = World::new(1).await;
     fill(&world);

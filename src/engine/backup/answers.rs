@@ -43,7 +43,10 @@ impl Fetcher {
                     // One of them may be the reason: alone, the others go on.
                     self.tracks[index].empty_answers = EMPTY_BEFORE_ALONE;
                     self.active.retain(|other| *other != index);
-                    self.active.push_back(index);
+                    // One that was given up meanwhile and is put away must not be waited for again.
+                    if !matches!(self.tracks[index].stage, Stage::Finished) {
+                        self.active.push_back(index);
+                    }
                     self.trouble(index, &error);
                 }
                 return;
@@ -166,6 +169,7 @@ impl Fetcher {
         let reached = reach(&records, track.position, track.to);
         if reached.offset > track.position {
             let chunk = Chunk {
+                asked: track.position,
                 log_start: None,
                 records,
                 aborted: part.aborted,

@@ -21,6 +21,8 @@ const PACK_TARGET: u64 = 64 << 20;
 /// One partition's part of one fetch response.
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
+    /// The offset that was asked for: what lies before it came with the chunks before.
+    pub asked: Offset,
     /// The log start had moved to here before the response; what lies before it is lost.
     pub log_start: Option<Offset>,
     pub records: Bytes,
@@ -85,6 +87,16 @@ impl Copied {
     async fn take(&mut self, chunk: &mut Chunk, stream: &Stream, client: &Client) -> Walked {
         if let Some(log_start) = chunk.log_start {
             self.walk.lost_to_retention(log_start);
+        }
+        if self.walk.position() < chunk.asked {
+            // A batch that a second look mended ends before where it first said: what lies between was not read.
+            let skipped = record::Error::BadOffset {
+                what: "the next offset that was asked for,",
+                at: 0,
+                value: chunk.asked.0,
+            };
+            self.broken = Some((self.walk.position(), skipped));
+            return Walked::default();
         }
         let before = self.walk.clone();
         let mut walked = self.walk.response(&chunk.records, &chunk.aborted);

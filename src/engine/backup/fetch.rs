@@ -104,6 +104,8 @@ pub(super) struct Fetcher {
     pub(super) pace: Pace,
     /// Bytes that requests on their way may bring.
     asked_for: i32,
+    /// The leader whose turn was last.
+    asked_last: i32,
     /// Large partitions that may be written at once.
     writers: usize,
     pub(super) refresh: Refresh,
@@ -152,6 +154,7 @@ pub(super) async fn fetch_all(
         stall: limits.stall,
         pace: Pace::new(limits.rate),
         asked_for: 0,
+        asked_last: -1,
         progress,
         copied: tracks.iter().map(|_| None).collect(),
         tracks,
@@ -351,11 +354,14 @@ impl Fetcher {
                 request.asked.push((*index, part));
             }
         }
+        // In turn, and none before one that waits for room: else those with low numbers would leave the others nothing.
+        let behind = requests.split_off(&self.asked_last.saturating_add(1));
         let mut sent = false;
-        for (leader, request) in requests {
+        for (leader, request) in behind.into_iter().chain(requests) {
             if self.asked_for > 0 && self.asked_for + request.bytes > IN_FLIGHT {
-                continue;
+                break;
             }
+            self.asked_last = leader;
             self.send(leader, request);
             sent = true;
         }

@@ -141,6 +141,7 @@ impl Track {
     pub fn tell_of_loss(&mut self) {
         if self.log_start.is_some() {
             let nothing = Chunk {
+                asked: self.position,
                 log_start: None,
                 records: Bytes::new(),
                 aborted: Vec::new(),

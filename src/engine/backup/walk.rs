@@ -116,10 +116,11 @@ impl Walk {
             }
             let base = Offset(batch.header.base_offset);
             let done = match batch.verify_crc() {
-                Ok(()) => self.batch(&batch, range, &mut transactions, &mut walked),
+                Ok(()) => ascending(&batch, &bytes[at..])
+                    .and_then(|()| self.batch(&batch, range, &mut transactions, &mut walked)),
                 Err(error) => {
-                    let following = base_offset(&bytes[at..]);
-                    self.corrupt(&batch, error, following, &transactions, &mut walked)
+                    let end = end_of_corrupt(&batch, &bytes[at..], self.to);
+                    self.corrupt(&batch, error, end, &transactions, &mut walked)
                 }
             };
             if let Err(error) = done {
@@ -175,17 +176,15 @@ impl Walk {
         &mut self,
         batch: &Batch<'_>,
         error: record::Error,
-        following: Option<Offset>,
+        end: Option<Offset>,
         transactions: &Transactions,
         walked: &mut Walked,
     ) -> record::Result<()> {
         let base = Offset(batch.header.base_offset);
-        let claimed = Offset(batch.header.next_offset());
-        let end = following.unwrap_or(claimed);
-        let known = following.is_some() || claimed <= self.to;
-        if end <= base || !known || transactions.any_aborted_before(end) {
+        let end = end.filter(|end| *end > base && !transactions.any_aborted_before(*end));
+        let Some(end) = end else {
             return Err(error);
-        }
+        };
         let from = base.max(self.position).min(self.to);
         let to = end.min(self.to);
         self.gaps.whole(self.position, from, GapKind::Compacted);
@@ -249,6 +248,32 @@ fn count_within(batch: &Batch<'_>, within: &Range<Offset>) -> record::Result<u64
         }
     }
     Ok(count)
+}
+
+/// Where a corrupt batch ends: where the next one begins, if that one is whole or agrees. Its length may be what is
+/// corrupt, and then what follows is no batch. At the end of a response there is only its own word, up to `to`.
+fn end_of_corrupt(batch: &Batch<'_>, rest: &[u8], to: Offset) -> Option<Offset> {
+    let claimed = Offset(batch.header.next_offset());
+    match base_offset(rest) {
+        None => (claimed <= to).then_some(claimed),
+        Some(next) if next == claimed => Some(next),
+        Some(next) => {
+            let following = batches(rest).next()?.ok()?;
+            following.verify_crc().is_ok().then_some(next)
+        }
+    }
+}
+
+/// The checksum does not cover the base offset: what shows that it is another one is the order of a log.
+fn ascending(batch: &Batch<'_>, rest: &[u8]) -> record::Result<()> {
+    match base_offset(rest) {
+        Some(next) if next.0 < batch.header.next_offset() => Err(record::Error::BadOffset {
+            what: "the base offset of the batch behind it",
+            at: batch.bytes().len(),
+            value: next.0,
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Where the batch at the start of `bytes` begins, be it whole or cut.

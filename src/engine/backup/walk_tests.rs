@@ -241,3 +241,32 @@ fn a_corrupt_batch_that_may_begin_an_aborted_transaction_is_not_passed() {
     assert_eq!(walked.broken.map(|(at, _)| at), Some(Offset(0)));
     assert_eq!(walk.position(), Offset(0));
 }
+
+#[test]
+fn a_corrupt_length_does_not_turn_the_rest_of_the_log_into_a_gap() {
+    let mut short = data(2, 3, None);
+    // Its length, which leads into the middle of it: what follows there is no batch.
+    let length = i32::from_be_bytes(short[8..12].try_into().unwrap());
+    short[8..12].copy_from_slice(&(length - 7).to_be_bytes());
+    let log = [data(0, 2, None), short, data(5, 1, None)].concat();
+    let mut walk = Walk::new(Offset(0), Offset(100));
+    let walked = walk.response(&log, &[]);
+    assert!(walked.broken.is_some());
+    assert_eq!(walk.position(), Offset(2));
+    assert_eq!(gaps(walk), []);
+}
+
+#[test]
+fn a_base_offset_that_breaks_the_order_of_the_log_is_not_taken() {
+    // The checksum does not cover it.
+    for base in [0_i64, 5000] {
+        let mut moved = data(2, 2, None);
+        moved[..8].copy_from_slice(&base.to_be_bytes());
+        let log = [data(0, 2, None), moved, data(4, 2, None)].concat();
+        let mut walk = Walk::new(Offset(0), Offset(6));
+        let walked = walk.response(&log, &[]);
+        assert!(walked.broken.is_some(), "{base}");
+        assert!(walk.position() <= Offset(2), "{base}");
+        assert_eq!(gaps(walk), [], "{base}");
+    }
+}
