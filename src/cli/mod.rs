@@ -111,6 +111,8 @@ fn with_runtime<T>(
     work: impl AsyncFnOnce(CancellationToken) -> Result<T, Box<Report>>,
 ) -> Result<T, Box<Report>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Files and compression, a few at a time: every thread more keeps memory of its own.
+        .max_blocking_threads(8)
         .enable_all()
         .build()
         .map_err(|error| {

@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 /// needs no memory.
 pub const PART_SIZE: usize = 1 << 20;
 
-/// How many parts may be on their way at once: one being written while the next is gathered.
-const PARTS_IN_FLIGHT: usize = 2;
+/// How many parts may be on their way at once: one is written while the next is gathered.
+const PARTS_IN_FLIGHT: usize = 1;
 
 /// Where unfinished objects live.
 const STAGING: &str = "staging";

@@ -40,8 +40,8 @@ const REQUESTS: usize = 2;
 const IN_FLIGHT: i32 = 16 << 20;
 /// Bytes of one answer.
 const ANSWER: i32 = 4 << 20;
-/// Bytes of one answer about a large partition: with its frame it fits into a buffer of a MiB.
-const LARGE_PART: i32 = (1 << 20) - 4096;
+/// Bytes of one answer about a large partition: with its frame it fits into a buffer of two MiB.
+const LARGE_PART: i32 = (2 << 20) - 4096;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How often stalls are looked for.
 pub(super) const TICK: Duration = Duration::from_millis(100);

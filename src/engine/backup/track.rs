@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// A partition whose data fits in here shares an object with others.
 pub(super) const SMALL: usize = 256 << 10;
 /// Chunks of one partition that may wait for its task.
-pub(super) const CHUNKS_WAITING: usize = 2;
+pub(super) const CHUNKS_WAITING: usize = 1;
 
 #[derive(Debug)]
 pub(super) enum Stage {
