@@ -15,7 +15,7 @@ const STEP: usize = 256 << 10;
 /// Larger buffers are rare (a record of tens of megabytes) and not kept.
 const LARGEST: usize = 8 << 20;
 /// Bytes that are kept while nobody uses them.
-const KEPT: usize = 8 << 20;
+const KEPT: usize = 4 << 20;
 
 static SPARE: Mutex<Spare> = Mutex::new(Spare {
     buffers: VecDeque::new(),

@@ -112,7 +112,7 @@ fn with_runtime<T>(
 ) -> Result<T, Box<Report>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Files and compression, a few at a time: every thread more keeps memory of its own.
-        .max_blocking_threads(8)
+        .max_blocking_threads(4)
         .enable_all()
         .build()
         .map_err(|error| {

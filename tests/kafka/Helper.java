@@ -309,7 +309,8 @@ public final class Helper {
         int partitions = Integer.parseInt(option("partitions")), records = Integer.parseInt(option("records"));
         int size = Integer.parseInt(option("size"));
         Map<String, Object> config = Map.of("compression.type", option("codec"), "batch.size", Integer.parseInt(option("batch")),
-            "linger.ms", 100, "buffer.memory", 64L << 20);
+            "linger.ms", 100, "buffer.memory", 64L << 20,
+            "delivery.timeout.ms", 600_000, "request.timeout.ms", 300_000);
         long bytes = 0;
         try (var admin = admin(); var producer = producer(config)) {
             // A controller takes ten thousand records in one request, and a partition is one.
