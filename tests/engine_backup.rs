@@ -551,3 +551,33 @@ async fn a_compacted_topic_is_read_anew_when_tombstones_may_have_gone_unread() {
     );
     assert_eq!(world.gaps("state", 0).await, [(GapKind::Compacted, 6)]);
 }
+
+#[tokio::test]
+async fn a_run_held_to_a_rate_takes_its_time_and_takes_everything() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("orders", 2, &[]).unwrap();
+    for partition in 0..2 {
+        for round in 0..8 {
+            let batch = large_batch(round * 2 + partition as u64, 10, 10_000);
+            world.sandbox.append("orders", partition, &batch).unwrap();
+        }
+    }
+    // 1.6 MB at 1 MB/s. A deadline shorter than that: time that kbr itself waits is no stall.
+    let options = Options {
+        rate: Some(1_000_000),
+        stall: std::time::Duration::from_secs(1),
+        ..Options::default()
+    };
+    let plan = world.plan(&options).await.unwrap();
+    let began = std::time::Instant::now();
+    let report = world.apply(&plan).await.unwrap();
+    let took = began.elapsed();
+    assert_eq!(report.incomplete, Vec::<String>::new());
+    assert_eq!(report.records, 160);
+    for partition in 0..2 {
+        let source = world.source("orders", partition, &[]);
+        assert_eq!(world.archived("orders", partition).await, source);
+    }
+    // The last answer is paid for by nobody; a machine that is slow only adds to it.
+    assert!(took.as_millis() >= 900, "{took:?}");
+}
