@@ -348,8 +348,12 @@ async fn read_one(store: &Store, path: &str) -> Result<(), Error> {
         let number = number.strip_suffix(".json").unwrap().parse().unwrap();
         return archive.read_generation(number).await.map(|_| ());
     }
-    // The newest begins one after a checkpoint: opening it is cheap.
-    let snapshot = archive.generation(NEWEST).await?;
+    // The newest begins one after a checkpoint: opening it is cheap. It need not name the cluster object of another.
+    let number = match path.strip_prefix("cluster/") {
+        Some(name) => name[..8].parse().unwrap(),
+        None => NEWEST,
+    };
+    let snapshot = archive.generation(number).await?;
     match kind(path) {
         "groups" => snapshot.groups().await.map(|_| ()),
         "cluster" => snapshot.cluster().await.map(|_| ()),

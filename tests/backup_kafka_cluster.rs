@@ -52,7 +52,7 @@ fn leaders_come_and_go_while_a_run_reads(kafka: &RealKafka, java: &Java) {
         json!({ "do": "write_on", "topic": topic, "partitions": 6, "from": 100_000, "size": 300 }),
     );
     // Slow enough that it is still reading when its brokers go.
-    java.ask(json!({ "do": "quota", "client": "kbr", "rate": 700_000 }));
+    java.ask(json!({ "do": "quota", "client": "kbr", "rate": 250_000 }));
     let backups = Backups::of(kafka, &[topic]);
     let mut run = backups.start();
     run.await_reading(&["replicated-1", "replicated-4"]);

@@ -284,6 +284,19 @@ class Archive:
             expected = generation["parent"]
         return found, retention
 
+    def kept(self):
+        """What the newest generation keeps besides records; it may lie in objects of an earlier one."""
+        generations, _ = self.chain()
+        newest, found = generations[-1], {}
+        for name in ("groups", "cluster"):
+            reference = newest.get(name)
+            if reference is not None:
+                data = self.read(reference["path"])
+                if len(data) != reference["size"] or blake3(data) != reference["digest"]:
+                    fail(f"{reference['path']}: not what the generation names")
+                found[name] = unseal(reference["path"], data)
+        return found
+
     @staticmethod
     def cut(entry, before):
         """Leaves out what lies below the floor, as far as whole segments and countable gaps allow."""
