@@ -107,7 +107,7 @@ async fn a_broker_that_dies_and_comes_back_costs_nothing() {
     let fetches = AtomicU64::new(0);
     let (dying, mut dies) = tokio::sync::mpsc::channel(4);
     scene.world.sandbox.intercept(move |request| {
-        if request.api_key == FETCH && [2, 6].contains(&fetches.fetch_add(1, Ordering::Relaxed)) {
+        if request.api_key == FETCH && [2, 4].contains(&fetches.fetch_add(1, Ordering::Relaxed)) {
             let _ = dying.try_send(());
             return Action::Drop;
         }
