@@ -3,7 +3,7 @@
 //
 //   dataset --bootstrap ADDRESS --prefix PREFIX      writes the hard data set; prints what it wrote as JSON
 //   seed    --bootstrap ADDRESS FILE                 writes the data of a rehearsal's seed file (examples/seed.json)
-//   load    --bootstrap ADDRESS --topic TOPIC --partitions N --records N --size BYTES --codec CODEC --batch BYTES
+//   load    --bootstrap ADDRESS --topic TOPIC --partitions N --records N --size BYTES --codec CODEC --batch BYTES [--letters yes]
 //           a new topic with so many records for a benchmark, evenly spread (scripts/bench)
 //   dump    --bootstrap ADDRESS --topic TOPIC,…      every record a read_committed consumer sees, as JSON lines
 //   next    --bootstrap ADDRESS --group GROUP        the record each partition of a group would read next
@@ -304,10 +304,11 @@ public final class Helper {
 
     private static final int PARTITIONS_AT_ONCE = 5000;
 
-    /** The same records for the same arguments. Values are orders as JSON, cut to the size asked for. */
+    /** The same records for the same arguments. Values are orders as JSON, cut to the size asked for, or letters. */
     private void load(String topic) throws Exception {
         int partitions = Integer.parseInt(option("partitions")), records = Integer.parseInt(option("records"));
         int size = Integer.parseInt(option("size"));
+        boolean letters = options.containsKey("letters");
         Map<String, Object> config = Map.of("compression.type", option("codec"), "batch.size", Integer.parseInt(option("batch")),
             "linger.ms", 100, "buffer.memory", 64L << 20,
             // A topic just made may refuse the first batch of a partition; those behind it would then be out of order.
@@ -323,7 +324,7 @@ public final class Helper {
             List<Future<RecordMetadata>> last = new ArrayList<>();
             for (int i = 0; i < records; i++) {
                 String customer = "customer-" + (100_000 + random.nextInt(50_000));
-                byte[] value = order(random, words, i, customer, size);
+                byte[] value = letters ? letters(random, size) : order(random, words, i, customer, size);
                 bytes += value.length;
                 // Ten in a row, so that a partition with ten records gets them in one batch.
                 var sent = producer.send(new ProducerRecord<>(topic, i / 10 % partitions, EPOCH + i, bytes(customer), value));
@@ -333,6 +334,13 @@ public final class Helper {
             for (var sent : last) sent.get();
         }
         print(Map.of("topic", topic, "partitions", partitions, "records", records, "value_bytes", bytes));
+    }
+
+    /** What kafka-producer-perf-test writes unless it is given a file. */
+    private static byte[] letters(SplittableRandom random, int size) {
+        byte[] value = new byte[size];
+        for (int i = 0; i < size; i++) value[i] = (byte) ('A' + random.nextInt(26));
+        return value;
     }
 
     private static String[] words(SplittableRandom random) {
