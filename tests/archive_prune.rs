@@ -574,12 +574,17 @@ async fn what_dead_runs_left_goes_after_a_day_and_a_run_that_still_writes_keeps_
     drop(leave("dead").await);
     let slow = leave("slow").await;
     store.create("staging/5f1c", "x".into()).await.unwrap();
+    // A file that a killed process had not finished.
+    store
+        .create("generations/00000099.json#1", "x".into())
+        .await
+        .unwrap();
     store.create("notes.txt", "mine".into()).await.unwrap();
     let soon = plan(store, &Policy::default(), in_days(0)).await;
     assert!(soon.is_empty());
     assert_eq!(
         (soon.young.len(), soon.foreign),
-        (3, vec!["notes.txt".to_string()])
+        (4, vec!["notes.txt".to_string()])
     );
 
     // Grace of nothing: a day is waited all the same.
@@ -595,7 +600,7 @@ async fn what_dead_runs_left_goes_after_a_day_and_a_run_that_still_writes_keeps_
     let (planned, done) = prune(store, &hasty, in_days(2)).await;
     assert_eq!(
         (done.objects, done.marked.len(), done.deleted.len()),
-        (3, 0, 0)
+        (4, 0, 0)
     );
     assert!(
         planned

@@ -91,6 +91,7 @@ fn the_backup_suite_measures_every_case_and_verifies_what_it_made() {
             "as-is",
             "disk",
             "zstd-blocks",
+            "zstd-letters",
             "zstd-topic",
             "many-partitions"
         ]
@@ -98,6 +99,7 @@ fn the_backup_suite_measures_every_case_and_verifies_what_it_made() {
     for (case, (reference, records, targets)) in cases.iter().zip([
         (Some("kcat"), 4000, 2),
         (Some("dd"), 4000, 2),
+        (Some("kcat"), 4000, 2),
         (Some("kcat"), 4000, 2),
         (Some("kcat"), 4000, 2),
         (None, 400, 2),

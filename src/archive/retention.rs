@@ -55,6 +55,9 @@ pub struct Retention {
 pub struct Round {
     /// The grace time counts from here.
     pub since: TimestampMs,
+    /// What was promised when it was marked, in ms. A later prune may wait longer, not shorter.
+    #[serde(default)]
+    pub grace_ms: i64,
     /// Ascending.
     pub generations: Vec<u64>,
     /// Data that goes with them because the policy says so.
@@ -99,14 +102,17 @@ impl Retention {
         if self.commits.binary_search(&number).is_ok() {
             return Standing::Retention;
         }
-        let round = self
-            .rounds
-            .iter()
-            .find(|round| round.generations.binary_search(&number).is_ok());
-        match round {
+        match self.round_of(number) {
             Some(round) => Standing::Marked(round.since),
             None => Standing::Point,
         }
+    }
+
+    /// The prune that marked the generation.
+    pub(super) fn round_of(&self, number: u64) -> Option<&Round> {
+        self.rounds
+            .iter()
+            .find(|round| round.generations.binary_search(&number).is_ok())
     }
 
     /// Whether the generation's manifest was pruned.

@@ -136,6 +136,14 @@ impl Planner<'_> {
 /// The run that wrote an object that no generation names; `Some(None)` where the path does not tell; `None` if it is
 /// none of an archive's paths.
 fn written_by(path: &str) -> Option<Option<&str>> {
+    // A folder's file that was not finished, by a run that was killed.
+    let unfinished = path
+        .rsplit_once('#')
+        .filter(|(_, n)| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
+    if let Some((path, _)) = unfinished {
+        let ours = path == HEAD_PATH || generation_number(path).is_some();
+        return (ours || written_by(path).is_some()).then_some(None);
+    }
     let (folder, rest) = path.split_once('/')?;
     match folder {
         "staging" => Some(None),

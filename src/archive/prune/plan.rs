@@ -230,7 +230,7 @@ impl Planner<'_> {
     fn plan(&self, listing: &[Listed]) -> Result<PrunePlan> {
         let old = self.catalogue.retention();
         let fates = self.fates();
-        let is_due = |round: &&Round| self.is_due(round.since);
+        let is_due = |round: &&Round| self.is_due(round);
 
         // From where on the recovery points need each partition.
         let (mut kept, mut after) = (Needs::default(), Needs::default());
@@ -281,6 +281,7 @@ impl Planner<'_> {
         if marks_anew {
             rounds.push(Round {
                 since: self.now,
+                grace_ms: self.policy.grace_ms,
                 generations: marks,
                 floors: new_floors,
             });
@@ -323,8 +324,14 @@ impl Planner<'_> {
         })
     }
 
-    fn is_due(&self, since: TimestampMs) -> bool {
-        self.now.0.saturating_sub(since.0) >= self.policy.grace_ms
+    fn is_due(&self, round: &Round) -> bool {
+        self.now >= self.due_at(round)
+    }
+
+    /// When the grace time is over: what was promised with the mark, or what this prune asks for if that is longer.
+    fn due_at(&self, round: &Round) -> TimestampMs {
+        let grace = self.policy.grace_ms.max(round.grace_ms);
+        TimestampMs(round.since.0.saturating_add(grace))
     }
 
     fn fates(&self) -> Fates {
@@ -341,7 +348,7 @@ impl Planner<'_> {
             .map(candidate)
             .collect();
         let mut kept = choose(self.policy, &points);
-        let until = |since: TimestampMs| TimestampMs(since.0.saturating_add(self.policy.grace_ms));
+        let retention = self.catalogue.retention();
         let mut fates = Fates {
             points: Vec::new(),
             sets: BTreeMap::new(),
@@ -351,15 +358,17 @@ impl Planner<'_> {
                 Standing::Point => match kept.remove(&generation.number) {
                     Some(why) => (Fate::Kept { why }, BEFORE | AFTER | KEPT),
                     None => {
-                        let until = until(self.now);
+                        let until = TimestampMs(self.now.0.saturating_add(self.policy.grace_ms));
                         (Fate::Marks { until }, BEFORE | AFTER)
                     }
                 },
-                Standing::Marked(since) if self.is_due(since) => (Fate::Deletes { since }, BEFORE),
-                Standing::Marked(since) => {
-                    let until = until(since);
-                    (Fate::Marked { since, until }, BEFORE | AFTER)
-                }
+                Standing::Marked(since) => match retention.round_of(generation.number) {
+                    Some(round) if !self.is_due(round) => {
+                        let until = self.due_at(round);
+                        (Fate::Marked { since, until }, BEFORE | AFTER)
+                    }
+                    _ => (Fate::Deletes { since }, BEFORE),
+                },
                 Standing::Retention | Standing::Deleted => continue,
             };
             fates.sets.insert(generation.number, sets);

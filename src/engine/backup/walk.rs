@@ -251,11 +251,14 @@ fn count_within(batch: &Batch<'_>, within: &Range<Offset>) -> record::Result<u64
 }
 
 /// Where a corrupt batch ends: where the next one begins, if that one is whole or agrees. Its length may be what is
-/// corrupt, and then what follows is no batch. At the end of a response there is only its own word, up to `to`.
+/// corrupt, and then what follows is no batch. At the end of a response there is only its own word, up to `to`: it
+/// counts if its two counts agree or it reaches just to the end, else good batches behind it could be passed over.
 fn end_of_corrupt(batch: &Batch<'_>, rest: &[u8], to: Offset) -> Option<Offset> {
-    let claimed = Offset(batch.header.next_offset());
+    let header = batch.header;
+    let claimed = Offset(header.next_offset());
+    let agrees = i64::from(header.record_count) == i64::from(header.last_offset_delta) + 1;
     match base_offset(rest) {
-        None => (claimed <= to).then_some(claimed),
+        None => (claimed == to || claimed < to && agrees).then_some(claimed),
         Some(next) if next == claimed => Some(next),
         Some(next) => {
             let following = batches(rest).next()?.ok()?;

@@ -212,6 +212,14 @@ fn where_a_corrupt_batch_ends_is_what_the_next_one_says() {
     let walked = walk.response(&[data(0, 2, None), lying].concat(), &[]);
     assert_eq!(walked.broken.map(|(at, _)| at), Some(Offset(2)));
     assert_eq!(walk.position(), Offset(2));
+
+    // Nor if it leads over good batches of the next answer, which its count of records contradicts.
+    let mut lying = data(2, 3, None);
+    lying[23..27].copy_from_slice(&50_i32.to_be_bytes());
+    let mut walk = Walk::new(Offset(0), Offset(100));
+    let walked = walk.response(&[data(0, 2, None), lying].concat(), &[]);
+    assert_eq!(walked.broken.map(|(at, _)| at), Some(Offset(2)));
+    assert_eq!(gaps(walk), []);
 }
 
 #[test]
