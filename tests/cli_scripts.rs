@@ -124,6 +124,71 @@ fn what_is_due_is_deleted_and_shown_with_its_records() {
     folder.kbr(&["undelete", "file:archive", "1"]).expect(1);
 }
 
+fn generation(folder: &Folder, number: u32) -> std::path::PathBuf {
+    folder.file(&format!("archive/generations/{number:08}.json"))
+}
+
+#[test]
+fn an_archive_that_was_pruned_and_verified_is_restored_and_listed_as_before() {
+    let folder = folder();
+    executed(&folder, &["prune", "file:archive", "--keep-last", "1"]);
+    // The end of the chain is what says what was pruned, and no recovery point.
+    folder.kbr(&["verify", "file:archive"]).expect(0);
+    folder.kbr(&["list", "file:archive"]).expect(0);
+    folder.kbr(&["describe", "file:archive"]).expect(0);
+    let latest = ["eval", "store(\"file:archive\").latest().generation"];
+    assert_eq!(folder.kbr(&latest).expect(0).stdout, "2\n");
+    executed(&folder, &["undelete", "file:archive", "1"]);
+    folder.kbr(&["list", "file:archive"]).expect(0);
+
+    // What undelete and prune have committed is missed when it is gone, also without a check in between.
+    std::fs::remove_file(generation(&folder, 4)).unwrap();
+    for words in [
+        &["list", "file:archive"][..],
+        &["describe", "file:archive"],
+        &["verify", "file:archive"],
+        &latest,
+    ] {
+        let ran = folder.kbr(words).expect(5);
+        assert_says(&ran, &["generations/00000004.json", "the newest there now"]);
+    }
+}
+
+#[test]
+fn nothing_is_pruned_while_a_generation_that_was_seen_is_missing() {
+    let folder = folder();
+    executed(
+        &folder,
+        &[
+            "prune",
+            "file:archive",
+            "--keep-last",
+            "2",
+            "--drop",
+            "expired",
+        ],
+    );
+    folder.kbr(&["verify", "file:archive"]).expect(0);
+    let newest = (2..=3)
+        .rev()
+        .find(|number| generation(&folder, *number).is_file());
+    let newest = generation(&folder, newest.unwrap());
+    let aside = folder.file("aside.json");
+    std::fs::rename(&newest, &aside).unwrap();
+    for words in [
+        &["prune", "file:archive"][..],
+        &["prune", "file:archive", "--keep-last", "1", "--grace", "0s"],
+        &["undelete", "file:archive", "all"],
+    ] {
+        let ran = folder.kbr(words).expect(5);
+        assert_says(&ran, &["is gone", "the newest there now"]);
+    }
+    // Nothing was taken, so it can be put back.
+    std::fs::rename(&aside, &newest).unwrap();
+    folder.kbr(&["prune", "file:archive"]).expect(0);
+    folder.kbr(&["verify", "file:archive", "--deep"]).expect(0);
+}
+
 #[test]
 fn a_script_on_the_path_is_a_command_with_help_of_its_own() {
     let folder = Folder::new();

@@ -7,7 +7,7 @@
 use super::manifest::Generation;
 use super::open::{LOOK_BACK, check_link, generation_path};
 use super::retention::{Retention, RetentionRef, Standing};
-use super::{Archive, Damage, DamageKind, Error, Result};
+use super::{Archive, Damage, DamageKind, Error, Result, Witnessed};
 use crate::base::Digest;
 use std::sync::Arc;
 
@@ -55,6 +55,27 @@ impl Catalogue {
     /// The generation that says so.
     pub fn retention_at(&self) -> Option<RetentionRef> {
         self.at
+    }
+
+    /// What is wrong with the end of the chain, if somebody has seen another or a later one. It counts whatever the
+    /// newest generation stands for: one that says what was pruned is as little to be lost as a recovery point.
+    pub fn contradiction(&self, seen: Option<Witnessed>) -> Option<Damage> {
+        let tip = self.tip()?;
+        let mut damage = seen?.contradicts(tip.generation, tip.digest)?;
+        damage.restorable = match self.points().next_back() {
+            Some(newest) => format!("generation {newest} and what it holds"),
+            None => "nothing (no recovery point is left)".into(),
+        };
+        Some(damage)
+    }
+
+    /// The end of the chain, to be remembered.
+    pub fn tip(&self) -> Option<Witnessed> {
+        let (newest, digest) = self.newest()?;
+        Some(Witnessed {
+            generation: newest.number,
+            digest,
+        })
     }
 
     /// The newest generation's own object, recovery point or not, and its hash.

@@ -7,7 +7,7 @@ use super::retention::{Retention, Standing};
 use super::run_writer::{CHECKPOINT_EVERY, RunOptions, RunWriter};
 use super::sealed;
 use super::snapshot::Snapshot;
-use super::{Damage, DamageKind, Error, Result};
+use super::{Damage, DamageKind, Error, Result, Witnessed};
 use crate::base::{Digest, time};
 use crate::store::{self, Store};
 use bytes::Bytes;
@@ -150,6 +150,19 @@ impl Archive {
         match catalogue.points().next_back() {
             Some(newest) => self.snapshot(newest, &catalogue).await,
             None => Err(Error::Empty { url: self.url() }),
+        }
+    }
+
+    /// The newest recovery point and the end of the chain, which is compared with what was seen of it before: what is
+    /// gone or another is an error.
+    pub async fn latest_after(&self, seen: Option<Witnessed>) -> Result<(Snapshot, Witnessed)> {
+        let catalogue = self.catalogue().await?;
+        if let Some(damage) = catalogue.contradiction(seen) {
+            return Err(damage.into());
+        }
+        match (catalogue.points().next_back(), catalogue.tip()) {
+            (Some(newest), Some(tip)) => Ok((self.snapshot(newest, &catalogue).await?, tip)),
+            _ => Err(Error::Empty { url: self.url() }),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::run::{
     RunReport, StepResult, StepState, Witness, execute, journal_path,
 };
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -121,13 +122,14 @@ impl Job {
         print(&text);
     }
 
-    /// Executes and shows what came of it.
+    /// Executes and shows what came of it. `lost` are the archives whose end was gone before.
     async fn execute(
         &self,
         plan: &Plan,
         printed: &[String],
         approval: Approval,
         journal: &Journal,
+        lost: &BTreeSet<String>,
         cancel: CancellationToken,
     ) -> Result<ExitClass, Box<Report>> {
         let document = plan.document();
@@ -147,7 +149,7 @@ impl Job {
             .await
             .map_err(|error| Box::new(self.refused(&error, &document)))?;
         if !plan.rehearsal {
-            remember_committed(journal, &report);
+            remember_committed(journal, &report, lost);
         }
         let error = failure(&report);
         let exit = error
@@ -287,7 +289,7 @@ async fn run_in(
         }
         return Ok(ExitClass::Done);
     };
-    witness(journal, &plan);
+    let lost = witness(journal, world, &plan);
     let approval = match &arguments.confirm {
         Some(digest) => Approval::Digest(digest.clone()),
         None if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() => {
@@ -295,7 +297,7 @@ async fn run_in(
         }
         None => Approval::Nobody,
     };
-    job.execute(&plan, &printed, approval, journal, cancel)
+    job.execute(&plan, &printed, approval, journal, &lost, cancel)
         .await
 }
 
@@ -319,8 +321,15 @@ pub fn rehearse(arguments: Rehearse) -> Result<ExitClass, Box<Report>> {
         let outcome = async {
             let Evaluated { plan, printed } = job.evaluate(&world, cancel.clone()).await?;
             job.show(&printed, &plan.document(), true);
-            job.execute(&plan, &printed, Approval::Rehearsal, &journal, cancel)
-                .await
+            job.execute(
+                &plan,
+                &printed,
+                Approval::Rehearsal,
+                &journal,
+                &BTreeSet::new(),
+                cancel,
+            )
+            .await
         }
         .await;
         world.shutdown().await;
@@ -328,9 +337,10 @@ pub fn rehearse(arguments: Rehearse) -> Result<ExitClass, Box<Report>> {
     })
 }
 
-/// Remembers the newest generation seen of each archive, and says so when one is not what it was: archives are
-/// write-once, and cutting off their end shows nowhere else.
-fn witness(journal: &Journal, plan: &Plan) {
+/// Remembers the end of each archive's chain, and says so when a generation is not what it was: archives are
+/// write-once, and cutting off their end shows nowhere else. Answers with the archives whose end is gone.
+fn witness(journal: &Journal, world: &World, plan: &Plan) -> BTreeSet<String> {
+    let mut lost = BTreeSet::new();
     for fact in &plan.archives {
         let (Some(id), Some(generation), Some(digest)) =
             (&fact.id, fact.generation, fact.generation_digest)
@@ -355,7 +365,7 @@ fn witness(journal: &Journal, plan: &Plan) {
                 .fact("before", seen.digest.hex()),
                 Output::Text,
             ),
-            Some(seen) if seen.generation > generation => {}
+            Some(seen) if seen.generation >= generation => {}
             // The run's own entry will fail, and say why, if the journal cannot be written.
             _ => {
                 let _ = journal.remember(&Witness {
@@ -366,10 +376,27 @@ fn witness(journal: &Journal, plan: &Plan) {
             }
         }
     }
+    for (id, tip) in world.seen() {
+        let archive_id = id.to_string();
+        let seen = journal.witness(&archive_id).ok().flatten();
+        match seen {
+            Some(seen) if (seen.generation, seen.digest) == (tip.generation, tip.digest) => {}
+            Some(seen) if seen.generation >= tip.generation => drop(lost.insert(archive_id)),
+            _ => {
+                let _ = journal.remember(&Witness {
+                    archive_id,
+                    generation: tip.generation,
+                    digest: tip.digest,
+                });
+            }
+        }
+    }
+    lost
 }
 
-/// Remembers the generations that the run's backups have committed.
-fn remember_committed(journal: &Journal, report: &RunReport) {
+/// Remembers the generations that the run has committed. A lower one than before only where the end of the chain was
+/// `lost` when the run began: it goes on from what is left.
+fn remember_committed(journal: &Journal, report: &RunReport, lost: &BTreeSet<String>) {
     for step in &report.steps {
         let StepState::Done(outcome) = &step.state else {
             continue;
@@ -382,6 +409,10 @@ fn remember_committed(journal: &Journal, report: &RunReport) {
         ) else {
             continue;
         };
+        let seen = journal.witness(archive_id).ok().flatten();
+        if seen.is_some_and(|seen| seen.generation > generation) && !lost.contains(archive_id) {
+            continue;
+        }
         // The steps are in the journal already: one that cannot be written has failed the run.
         let _ = journal.remember(&Witness {
             archive_id: archive_id.to_string(),

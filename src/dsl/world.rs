@@ -21,6 +21,8 @@ pub struct World {
     clusters: Mutex<BTreeMap<String, Arc<ClusterHandle>>>,
     stores: Mutex<BTreeMap<String, Arc<StoreHandle>>>,
     sandboxes: Mutex<BTreeMap<String, Sandbox>>,
+    /// How each archive ended when it was read, by its id.
+    seen: std::sync::Mutex<BTreeMap<uuid::Uuid, Witnessed>>,
 }
 
 /// A connected cluster under the name that the runbook gives it.
@@ -86,6 +88,7 @@ impl World {
             clusters: Mutex::default(),
             stores: Mutex::default(),
             sandboxes: Mutex::default(),
+            seen: std::sync::Mutex::default(),
         }
     }
 
@@ -229,7 +232,7 @@ impl World {
         Ok(handle)
     }
 
-    /// The newest generation of an archive that this machine's journal has seen; none in a rehearsal.
+    /// The end of the chain of an archive that this machine's journal has seen; none in a rehearsal.
     pub fn witness(&self, archive_id: uuid::Uuid) -> Option<Witnessed> {
         if self.is_rehearsal() {
             return None;
@@ -242,6 +245,23 @@ impl World {
             generation: seen.generation,
             digest: seen.digest,
         })
+    }
+
+    /// Notes how an archive ended when it was read.
+    pub fn saw(&self, archive_id: uuid::Uuid, tip: Witnessed) {
+        self.seen_so_far().insert(archive_id, tip);
+    }
+
+    /// How each archive ended that was read.
+    pub fn seen(&self) -> BTreeMap<uuid::Uuid, Witnessed> {
+        self.seen_so_far().clone()
+    }
+
+    fn seen_so_far(&self) -> std::sync::MutexGuard<'_, BTreeMap<uuid::Uuid, Witnessed>> {
+        // One insert is all that is ever done to it, so a poisoned lock still holds a whole map.
+        self.seen
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Before a store is read: in a rehearsal it holds a backup of the seeded stand-in.

@@ -5,7 +5,7 @@ use crate::archive::merge::Merged;
 use crate::archive::open::READ_TOGETHER;
 use crate::archive::retention::Standing;
 use crate::archive::run_writer::CHECKPOINT_EVERY;
-use crate::archive::{Archive, Damage, Error, Result};
+use crate::archive::{Archive, Damage, Error, Result, Witnessed};
 use crate::base::time::{serialize_instant, serialize_maybe_instant};
 use crate::base::{Digest, TimestampMs};
 use futures::StreamExt;
@@ -49,6 +49,8 @@ pub struct GenerationFacts {
 pub struct Listing {
     /// How many recovery points there are.
     pub count: u64,
+    /// The newest number that is there, recovery point or not, and its hash if it can be read.
+    pub tip: (u64, Option<Digest>),
     /// Newest first.
     pub generations: Vec<GenerationFacts>,
     /// Generations that are there no more, or cannot be read, and are no recovery points that were pruned.
@@ -81,6 +83,7 @@ impl Archive {
         let skipped = limit.map_or(0, |limit| points.len().saturating_sub(limit));
         let mut listing = Listing {
             count: points.len() as u64,
+            tip: (newest, None),
             ..Listing::default()
         };
         let Some(first) = points.get(skipped).copied() else {
@@ -105,6 +108,9 @@ impl Archive {
                 }
                 Err(error) => return Err(error),
             };
+            if number == newest {
+                listing.tip.1 = Some(digest);
+            }
             if number >= first && is_point(number) {
                 let mut facts = facts(&generation, digest, before.as_ref());
                 if let Standing::Marked(since) = retention.standing(number) {
@@ -117,6 +123,20 @@ impl Archive {
         drop(reads);
         listing.generations.reverse();
         Ok(listing)
+    }
+}
+
+impl Listing {
+    /// What is wrong with the end of the chain, if somebody has seen another or a later one.
+    pub fn contradiction(&self, seen: Option<Witnessed>) -> Option<Damage> {
+        let (newest, digest) = self.tip;
+        let seen = seen?;
+        // One that cannot be read is damage of its own.
+        let mut damage = seen.contradicts(newest, digest.unwrap_or(seen.digest))?;
+        if let Some(point) = self.generations.first() {
+            damage.restorable = format!("generation {} and what it holds", point.number);
+        }
+        Some(damage)
     }
 }
 

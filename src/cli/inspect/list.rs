@@ -20,11 +20,7 @@ pub fn list(arguments: List) -> Result<ExitClass, Box<Report>> {
             .listing(limit)
             .await
             .map_err(|error| failed(&arguments.archive, &error))?;
-        let newest = listing.generations.first();
-        if let (Some(seen), Some(newest)) = (witness, newest) {
-            let gone = seen.contradicts(newest.number, newest.digest);
-            listing.damages.extend(gone);
-        }
+        listing.damages.extend(listing.contradiction(witness));
         let now = time::now();
         match arguments.output {
             Output::Json => print_json(&json!({

@@ -62,14 +62,8 @@ async fn snapshot(
     let opened = match generation {
         Some(number) => opened.archive.generation(number).await,
         None => {
-            let latest = opened.archive.latest().await;
-            latest.and_then(|latest| {
-                let seen = opened.witness;
-                match seen.and_then(|seen| seen.contradicts(latest.number(), latest.digest())) {
-                    Some(gone) => Err(gone.into()),
-                    None => Ok(latest),
-                }
-            })
+            let latest = opened.archive.latest_after(opened.witness).await;
+            latest.map(|(latest, _)| latest)
         }
     };
     opened.map_err(|error| failed(name, &error))
@@ -83,7 +77,7 @@ fn failed(name: &str, error: &crate::archive::Error) -> Box<Report> {
     Box::new(report)
 }
 
-/// Remembers the newest generation, where a journal is kept already: looking at an archive makes none.
+/// Remembers the end of the chain, where a journal is kept already: looking at an archive makes none.
 fn remember(archive: &Archive, newest: Witnessed) {
     let Ok(path) = journal_path(|name| std::env::var_os(name)) else {
         return;
@@ -93,8 +87,15 @@ fn remember(archive: &Archive, newest: Witnessed) {
     }
     // A witness that cannot be written costs nobody the answer.
     if let Ok(journal) = Journal::open(&path) {
+        let id = archive.archive_id().to_string();
+        // What was seen already is not forgotten for something older.
+        if let Ok(Some(seen)) = journal.witness(&id)
+            && seen.generation >= newest.generation
+        {
+            return;
+        }
         let _ = journal.remember(&Witness {
-            archive_id: archive.archive_id().to_string(),
+            archive_id: id,
             generation: newest.generation,
             digest: newest.digest,
         });

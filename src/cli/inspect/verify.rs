@@ -40,7 +40,9 @@ pub fn verify(arguments: Verify) -> Result<ExitClass, Box<Report>> {
         drop(working);
         let report = report.map_err(|error| failed(&arguments.archive, &error))?;
         let newest = report.newest;
+        // One that was interrupted has not come to the end of the chain.
         if report.is_whole()
+            && !report.interrupted
             && let Some((generation, digest)) = newest
         {
             remember(&archive, Witnessed { generation, digest });

@@ -2,8 +2,8 @@
 
 use super::value;
 use crate::archive::{
-    self, Archive, DataGoing, Fate, ObjectKind, PlannedPoint, Progressed, PrunePlan, UndeletePlan,
-    Why,
+    self, Archive, DataGoing, Fate, ObjectKind, PlannedPoint, Progressed, PrunePlan, Tip,
+    UndeletePlan, Why,
 };
 use crate::base::TimestampMs;
 use crate::base::size::format_bytes;
@@ -170,7 +170,7 @@ impl Step for PruneStep {
             .apply(&archive, how)
             .await
             .map_err(step_error)?;
-        let mut outcome = Outcome::of(value(&done))
+        let mut outcome = Outcome::of(committed(value(&done), archive.archive_id(), done.commit))
             .total("objects deleted", done.objects)
             .line(format!(
                 "{} marked, {} deleted   {}, {} freed",
@@ -437,6 +437,16 @@ fn word(store: &StoreHandle) -> String {
     last.to_string()
 }
 
+/// Tells the journal the new end of the chain, as a backup does.
+fn committed(mut said: Value, archive_id: uuid::Uuid, commit: Option<Tip>) -> Value {
+    if let Some(tip) = commit {
+        said["archive_id"] = json!(archive_id);
+        said["generation"] = json!(tip.number);
+        said["digest"] = value(&tip.digest);
+    }
+    said
+}
+
 async fn open(store: &StoreHandle) -> Result<Archive, StepError> {
     Archive::open(store.store.clone()).await.map_err(step_error)
 }
@@ -517,7 +527,8 @@ impl Step for UndeleteStep {
             .await
             .map_err(step_error)?;
         let back = self.run.plan.comes_back.len();
-        Ok(Outcome::of(json!({ "commit": value(&done) }))
+        let said = json!({ "commit": value(&done) });
+        Ok(Outcome::of(committed(said, archive.archive_id(), done))
             .line(format!("{} back", counted(back as i64, "generation"))))
     }
 }

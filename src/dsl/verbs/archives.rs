@@ -80,15 +80,13 @@ pub static TABLE: &[Entry] = &[
     Entry::method(Kind::Store, "latest", &[], Kind::Snapshot, |call| {
         let store: StoreValue = call.me()?;
         let archive = open(call, &store)?;
-        let snapshot = call
-            .wait(archive.latest())?
-            .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
         // Older generations stay open to who asks for them by number; the newest must be the newest.
-        let witness = call.host()?.world.witness(archive.archive_id());
-        let gone = witness.and_then(|seen| seen.contradicts(snapshot.number(), snapshot.digest()));
-        if let Some(damage) = gone {
-            return Err(reading::of_archive(&store.0.url.to_string(), damage.into()));
-        }
+        let world = &call.host()?.world;
+        let witness = world.witness(archive.archive_id());
+        let (snapshot, tip) = call
+            .wait(archive.latest_after(witness))?
+            .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+        world.saw(archive.archive_id(), tip);
         opened(call, &store, snapshot)
     })
     .doc(

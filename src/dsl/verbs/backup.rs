@@ -2,7 +2,7 @@
 
 use super::clusters::Cluster;
 use super::restore::{patterns, selection};
-use crate::archive::{BlockCompression, ZSTD_LEVELS};
+use crate::archive::{BlockCompression, Witnessed, ZSTD_LEVELS};
 use crate::base::size::parse_rate;
 use crate::base::{PartitionId, PartitionSet, Pattern};
 use crate::dsl::failure::Failure;
@@ -301,6 +301,15 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
         .map_err(|error| {
             reading::of_engine(format!("planning the backup of {}", cluster.name), error)
         })?;
+    if let (Some(id), Some(parent)) = (plan.archive_id, plan.parent) {
+        host.world.saw(
+            id,
+            Witnessed {
+                generation: parent.number,
+                digest: parent.digest,
+            },
+        );
+    }
     if let (Some(id), Some(parent)) = (plan.archive_id, plan.parent)
         && let Some(seen) = host.world.witness(id)
         && seen.generation > parent.number

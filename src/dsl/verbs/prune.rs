@@ -1,7 +1,7 @@
 //! `store.prune(#{…})` and `store.undelete(…)`: what an archive forgets, and the way back.
 
 use super::archives::{StoreValue, open};
-use crate::archive::{Archive, Policy, PrunePlan, UndeletePlan};
+use crate::archive::{Archive, Policy, PrunePlan, Snapshot, UndeletePlan};
 use crate::base::text::counted;
 use crate::base::{NoProgress, time};
 use crate::dsl::failure::Failure;
@@ -133,11 +133,12 @@ fn prune(call: &Invocation) -> Result<Dynamic, Failure> {
     let store: StoreValue = call.me()?;
     let policy = policy(&call.argument::<Map>(0)?)?;
     let archive = open(call, &store)?;
+    let latest = latest(call, &store, &archive)?;
     let plan = call
         .wait(PrunePlan::make(&archive, &policy, host.now, &NoProgress))?
         .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
     let points = counted(plan.points.len() as i64, "recovery point");
-    note_archive(call, &store, &archive, points)?;
+    note_archive(call, &store, &latest, points)?;
     let run = Arc::new(PruneRun {
         plan,
         store: store.0.clone(),
@@ -146,16 +147,25 @@ fn prune(call: &Invocation) -> Result<Dynamic, Failure> {
     Ok(Dynamic::from(PrunedValue(run)))
 }
 
+/// The newest recovery point. If the end of the chain is not what this machine has seen, nothing is planned: what is
+/// gone may be put back, and then needs what a prune would take for left behind.
+fn latest(call: &Invocation, store: &StoreValue, archive: &Archive) -> Result<Snapshot, Failure> {
+    let world = &call.host()?.world;
+    let seen = world.witness(archive.archive_id());
+    let (latest, tip) = call
+        .wait(archive.latest_after(seen))?
+        .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+    world.saw(archive.archive_id(), tip);
+    Ok(latest)
+}
+
 /// The archive by its newest recovery point, as whoever reads it knows it; the step itself pins the end of the chain.
 fn note_archive(
     call: &Invocation,
     store: &StoreValue,
-    archive: &Archive,
+    latest: &Snapshot,
     description: String,
 ) -> Result<(), Failure> {
-    let latest = call
-        .wait(archive.latest())?
-        .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
     call.host()?.add_archive(ArchiveFact {
         url: store.0.url.to_string(),
         id: Some(latest.archive_id().to_string()),
@@ -254,10 +264,11 @@ fn undelete(call: &Invocation) -> Result<Dynamic, Failure> {
         }
     }
     let archive = open(call, &store)?;
+    let latest = latest(call, &store, &archive)?;
     let plan = call
         .wait(UndeletePlan::make(&archive, &wanted))?
         .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
-    note_archive(call, &store, &archive, format!("{} marked", plan.marked))?;
+    note_archive(call, &store, &latest, format!("{} marked", plan.marked))?;
     let back: Vec<u64> = plan.comes_back.iter().map(|back| back.number).collect();
     let run = Arc::new(UndeleteRun {
         plan,
