@@ -155,6 +155,24 @@ fn an_archive_that_was_pruned_and_verified_is_restored_and_listed_as_before() {
 }
 
 #[test]
+fn a_clock_that_is_set_ends_no_grace_time_and_takes_nothing_of_a_running_backup() {
+    let folder = folder();
+    executed(&folder, &["prune", "file:archive", "--keep-last", "1"]);
+    // What a run that has not committed yet has written so far.
+    let pack = folder.file("archive/packs/LIVE/1.kbs");
+    std::fs::create_dir_all(pack.parent().unwrap()).unwrap();
+    std::fs::write(&pack, "still written").unwrap();
+    let runbook = r#"store("file:archive").prune(#{ keep_last: 1, grace: "0s" });"#;
+    std::fs::write(folder.file("prune.rhai"), runbook).unwrap();
+    let shown = folder
+        .kbr(&["run", "prune.rhai", "--now", "2099-01-01T00:00:00Z"])
+        .expect(0);
+    assert_says(&shown, &["marked before: 1", "no change"]);
+    assert!(!shown.text().contains("left behind"), "{}", shown.text());
+    assert!(!shown.text().contains("is over"), "{}", shown.text());
+}
+
+#[test]
 fn nothing_is_pruned_while_a_generation_that_was_seen_is_missing() {
     let folder = folder();
     executed(

@@ -113,8 +113,12 @@ pub(super) async fn walk(
         let follows = walk.parent.is_some();
         walk.generation(&generation, digest, &mut report.damages)?;
         pruned.add(&generation, follows, walk.merged.as_ref());
-        if walk.retention.standing(number) != Standing::Deleted {
+        // What says what was pruned names the objects of the generation before it, for the next run to go on from. They
+        // are kept for that at the end of the chain only.
+        if walk.is_point(number) || number == newest {
             walk.keeps(generation);
+        } else if walk.retention.standing(number) == Standing::Retention {
+            walk.names(&generation);
         }
     }
     drop(reads);
@@ -223,6 +227,13 @@ impl Walk {
             });
             object.numbers.push(generation.number);
         }
+    }
+
+    /// Notes objects that need not be there, and are no strangers if they are.
+    fn names(&mut self, generation: &Generation) {
+        let groups = generation.groups.iter().map(|groups| &groups.path);
+        let cluster = generation.cluster.iter().map(|cluster| &cluster.path);
+        self.chain.named.extend(groups.chain(cluster).cloned());
     }
 
     async fn read_kept(&mut self, archive: &Archive, report: &mut VerifyReport) -> Result<()> {
