@@ -1,7 +1,9 @@
 //! What must not make a healthy archive look lost: a check finds nothing in one that is pruned as it grows.
+//! And what is damaged is not used again.
 
 mod engine_backup_support;
 
+use bytes::Bytes;
 use engine_backup_support::{World, batch};
 use kbr::archive::{Archive, Depth, Policy, Progressed, PrunePlan, VerifyReport};
 use kbr::base::{CancellationToken, NoProgress, TimestampMs, time};
@@ -36,6 +38,15 @@ async fn prune(store: &Store, now: TimestampMs) {
     plan.unwrap().apply(&archive, how).await.unwrap();
 }
 
+/// Changes one bit in the middle of an object.
+async fn flip(store: &Store, path: &str) {
+    let mut bytes = store.get(path).await.unwrap().to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    store.delete(path).await.unwrap();
+    store.create(path, Bytes::from(bytes)).await.unwrap();
+}
+
 /// One topic with ten records, and as many generations; a group commits between them.
 async fn world_of(generations: i64) -> World {
     let world = World::new(1).await;
@@ -66,4 +77,23 @@ async fn a_check_after_backup_and_prune_in_turn_finds_nothing() {
     let groups = world.store.list("groups").await.unwrap();
     assert!(groups.len() < 6, "{groups:?}");
     assert!(verify(&world.store).await.unreferenced.is_empty());
+}
+
+#[tokio::test]
+async fn groups_that_were_damaged_since_are_written_anew_by_the_next_run() {
+    let world = world_of(1).await;
+    let path = world.store.list("groups").await.unwrap()[0].0.clone();
+    flip(&world.store, &path).await;
+    // Nothing has changed at the source.
+    world.backup().await;
+    let groups = world.latest().await.groups().await.unwrap();
+    assert_eq!(groups.groups[0].group, "billing");
+    let report = verify(&world.store).await;
+    let whole: Vec<_> = report
+        .restorable
+        .whole
+        .iter()
+        .map(|s| (s.from, s.to))
+        .collect();
+    assert_eq!(whole, [(2, 2)]);
 }

@@ -155,8 +155,12 @@ async fn put<T: Serialize>(
     let (size, digest) = (bytes.len() as u64, Digest::of(&bytes));
     if let Some(before) = before
         && (before.size, before.digest) == (size, digest)
-        // One that was lost or cut is written anew.
-        && archive.store().size(before.path).await.is_ok_and(|found| found == size)
+        // One that was lost, cut or changed is written anew; what is said of it is no proof of what is there.
+        && archive
+            .store()
+            .get(before.path)
+            .await
+            .is_ok_and(|found| Digest::of(&found) == digest)
     {
         let path = before.path.to_string();
         return Ok(Put { path, size, digest });
