@@ -14,12 +14,10 @@ use kbr::base::{Digest, NoProgress, PartitionId};
 use kbr::record::Codec;
 use kbr::store::Store;
 use sample::{
-    ORDERS, batch, begin, first_generation, gap, groups, memory, new_generation, partition,
-    second_generation, topic,
+    ORDERS, Objects, batch, begin, first_generation, gap, groups, memory, new_generation, objects,
+    partition, second_generation, store_of, topic,
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-type Objects = BTreeMap<String, Bytes>;
 
 /// Two after the second checkpoint.
 const NEWEST: u64 = 35;
@@ -75,20 +73,7 @@ async fn sample_archive() -> Objects {
         }
         assert_eq!(run.commit(new).await.unwrap().number, number);
     }
-    let mut objects = Objects::new();
-    for (path, _) in store.list("").await.unwrap() {
-        let bytes = store.get(&path).await.unwrap();
-        objects.insert(path, bytes);
-    }
-    objects
-}
-
-async fn store_of(objects: &Objects) -> Store {
-    let store = memory().await;
-    for (path, bytes) in objects {
-        store.create(path, bytes.clone()).await.unwrap();
-    }
-    store
+    objects(&store).await
 }
 
 async fn replace(store: &Store, path: &str, bytes: Option<&Bytes>) {

@@ -12,10 +12,7 @@ use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp};
 use kbr::store::Store;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
 use std::process::Stdio;
-
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/archive-v1");
 
 fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", ran.text()))
@@ -36,25 +33,6 @@ fn offsets(ran: &Ran) -> Vec<i64> {
         .collect()
 }
 
-/// A folder with a copy of the archive of version 1 in `archive`.
-fn with_fixture() -> Folder {
-    let folder = Folder::new();
-    copy(Path::new(FIXTURE), &folder.path().join("archive"));
-    folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
 fn flip(folder: &Folder, object: &str, position: usize) {
     let path = folder.path().join("archive").join(object);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -64,7 +42,7 @@ fn flip(folder: &Folder, object: &str, position: usize) {
 
 #[test]
 fn what_is_shown_of_an_archive_fits_a_terminal() {
-    let folder = with_fixture();
+    let folder = Folder::with_released_archive();
     for words in [
         &["list", "file:archive"][..],
         &["describe", "file:archive"],
@@ -83,7 +61,7 @@ fn what_is_shown_of_an_archive_fits_a_terminal() {
 
 #[test]
 fn machines_get_the_same_facts_under_a_versioned_schema() {
-    let folder = with_fixture();
+    let folder = Folder::with_released_archive();
     let of = |words: &[&str]| {
         let words: Vec<&str> = words.iter().copied().chain(["--output", "json"]).collect();
         json(&folder.kbr(&words).expect(0))
@@ -125,7 +103,7 @@ fn machines_get_the_same_facts_under_a_versioned_schema() {
 
 #[test]
 fn records_are_one_json_line_each_and_come_by_offset_time_and_key() {
-    let folder = with_fixture();
+    let folder = Folder::with_released_archive();
     let cat = |words: &[&str]| {
         let words: Vec<&str> = ["cat", "file:archive"]
             .iter()
@@ -181,7 +159,7 @@ fn records_are_one_json_line_each_and_come_by_offset_time_and_key() {
 
 #[test]
 fn a_slip_in_a_name_is_answered_with_what_was_meant() {
-    let folder = with_fixture();
+    let folder = Folder::with_released_archive();
     for (words, code, said) in [
         (&["list", "archive"][..], 2, "did you mean file:archive?"),
         (
@@ -219,7 +197,7 @@ fn a_slip_in_a_name_is_answered_with_what_was_meant() {
 
 #[test]
 fn a_damaged_object_is_named_with_what_it_held_and_the_status_is_five() {
-    let folder = with_fixture();
+    let folder = Folder::with_released_archive();
     let segment = "topics/orders/partition=1/segment-00000000000000000007-run1.kbs";
     flip(&folder, segment, 70);
     // The index is whole, so a quick check cannot see it.
@@ -386,7 +364,7 @@ async fn a_machine_that_saw_a_generation_notices_when_it_is_gone() {
 
 #[test]
 fn scripts_read_the_same_facts() {
-    let folder = with_fixture();
+    let folder = Folder::with_released_archive();
     let eval = |code: &str| {
         let ran = folder.kbr(&["eval", code]).expect(0);
         ran.stdout.trim_end().to_string()

@@ -2,28 +2,7 @@
 
 mod support;
 
-use std::path::Path;
 use support::{Folder, Ran};
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => std::fs::copy(entry.path(), target).map(drop).unwrap(),
-        }
-    }
-}
-
-/// A folder with the released archive of two generations in it.
-fn folder() -> Folder {
-    let folder = Folder::new();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/archive-v1");
-    copy(&fixture, &folder.file("archive"));
-    folder
-}
 
 #[track_caller]
 fn assert_fits(ran: &Ran) {
@@ -53,7 +32,7 @@ fn executed(folder: &Folder, words: &[&str]) -> Ran {
 
 #[test]
 fn prune_shows_what_goes_then_marks_it_and_undelete_brings_it_back() {
-    let folder = folder();
+    let folder = Folder::with_released_archive();
     let prune = ["prune", "file:archive", "--keep-last", "1"];
     let shown = folder.kbr(&prune).expect(0);
     assert_fits(&shown);
@@ -83,7 +62,7 @@ fn prune_shows_what_goes_then_marks_it_and_undelete_brings_it_back() {
 
 #[test]
 fn what_is_due_is_deleted_and_shown_with_its_records() {
-    let folder = folder();
+    let folder = Folder::with_released_archive();
     let prune = [
         "prune",
         "file:archive",
@@ -130,7 +109,7 @@ fn generation(folder: &Folder, number: u32) -> std::path::PathBuf {
 
 #[test]
 fn an_archive_that_was_pruned_and_verified_is_restored_and_listed_as_before() {
-    let folder = folder();
+    let folder = Folder::with_released_archive();
     executed(&folder, &["prune", "file:archive", "--keep-last", "1"]);
     // The end of the chain is what says what was pruned, and no recovery point.
     folder.kbr(&["verify", "file:archive"]).expect(0);
@@ -156,7 +135,7 @@ fn an_archive_that_was_pruned_and_verified_is_restored_and_listed_as_before() {
 
 #[test]
 fn a_clock_that_is_set_ends_no_grace_time_and_takes_nothing_of_a_running_backup() {
-    let folder = folder();
+    let folder = Folder::with_released_archive();
     executed(&folder, &["prune", "file:archive", "--keep-last", "1"]);
     // What a run that has not committed yet has written so far.
     let pack = folder.file("archive/packs/LIVE/1.kbs");
@@ -174,7 +153,7 @@ fn a_clock_that_is_set_ends_no_grace_time_and_takes_nothing_of_a_running_backup(
 
 #[test]
 fn nothing_is_pruned_while_a_generation_that_was_seen_is_missing() {
-    let folder = folder();
+    let folder = Folder::with_released_archive();
     executed(
         &folder,
         &[
@@ -248,7 +227,7 @@ fn a_script_on_the_path_is_a_command_with_help_of_its_own() {
 
 #[test]
 fn options_of_a_policy_are_checked_by_name_and_kind() {
-    let folder = folder();
+    let folder = Folder::with_released_archive();
     folder.write(
         "a.rhai",
         "store(\"file:archive\").prune(#{ keep_lst: 3 });\n",

@@ -180,16 +180,27 @@ fn the_place_follows_the_environment() {
 }
 
 #[test]
-fn the_newest_generation_seen_is_remembered() {
+fn the_newest_generation_seen_is_remembered_and_never_an_older_one_for_it() {
     let journal = Journal::in_memory().unwrap();
     assert_eq!(journal.witness("a").unwrap(), None);
-    for generation in [3, 4] {
-        let seen = Witness {
-            archive_id: "a".into(),
-            generation,
-            digest: Digest::of(&[generation as u8]),
-        };
-        journal.remember(&seen).unwrap();
+    let seen = |generation, content: &str| Witness {
+        archive_id: "a".into(),
+        generation,
+        digest: Digest::of(content.as_bytes()),
+    };
+    for newer in [seen(3, "three"), seen(4, "four")] {
+        journal.remember(&newer).unwrap();
     }
-    assert_eq!(journal.witness("a").unwrap().unwrap().generation, 4);
+    for no_newer in [seen(3, "three"), seen(4, "another four")] {
+        journal.remember(&no_newer).unwrap();
+        assert_eq!(journal.witness("a").unwrap(), Some(seen(4, "four")));
+    }
+    // The end was lost, and the chain goes on from what is left.
+    journal
+        .remember_after_loss(&seen(3, "another three"))
+        .unwrap();
+    assert_eq!(
+        journal.witness("a").unwrap(),
+        Some(seen(3, "another three"))
+    );
 }

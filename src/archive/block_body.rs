@@ -165,8 +165,8 @@ impl BlockBody {
         Ok(())
     }
 
-    /// The sample as one compressed block (of a longer one, what its beginning comes to), if compression is asked for and saves an eighth. Batches that their
-    /// producer has compressed are not tried.
+    /// The sample compressed (at most [`SAMPLE`] bytes of it), if compression is asked for and saves an eighth. Batches that
+    /// their producer has compressed are not tried.
     async fn compressed(&mut self, sample: &Slices) -> Result<Option<(BlockCodec, Vec<Bytes>)>> {
         let compression = self.compression;
         if compression == BlockCompression::None || self.compressed_len * 2 >= self.len {

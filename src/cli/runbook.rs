@@ -365,7 +365,6 @@ fn witness(journal: &Journal, world: &World, plan: &Plan) -> BTreeSet<String> {
                 .fact("before", seen.digest.hex()),
                 Output::Text,
             ),
-            Some(seen) if seen.generation >= generation => {}
             // The run's own entry will fail, and say why, if the journal cannot be written.
             _ => {
                 let _ = journal.remember(&Witness {
@@ -409,16 +408,16 @@ fn remember_committed(journal: &Journal, report: &RunReport, lost: &BTreeSet<Str
         ) else {
             continue;
         };
-        let seen = journal.witness(archive_id).ok().flatten();
-        if seen.is_some_and(|seen| seen.generation > generation) && !lost.contains(archive_id) {
-            continue;
-        }
-        // The steps are in the journal already: one that cannot be written has failed the run.
-        let _ = journal.remember(&Witness {
+        let witness = Witness {
             archive_id: archive_id.to_string(),
             generation,
             digest,
-        });
+        };
+        // The steps are in the journal already: one that cannot be written has failed the run.
+        let _ = match lost.contains(archive_id) {
+            true => journal.remember_after_loss(&witness),
+            false => journal.remember(&witness),
+        };
     }
 }
 

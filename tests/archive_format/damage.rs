@@ -1,13 +1,12 @@
 //! Any damage to any object is a named error or a finding, and never a wrong record.
 
-use super::sample::{dump, first_generation, memory, second_generation};
+use super::sample::{
+    Objects, dump, first_generation, memory, objects, second_generation, store_of,
+};
 use bytes::Bytes;
 use kbr::archive::{Archive, DamageKind, Depth, Error, VerifyReport};
 use kbr::base::NoProgress;
 use kbr::store::Store;
-use std::collections::BTreeMap;
-
-type Objects = BTreeMap<String, Bytes>;
 
 /// Every object of a sample archive of two generations.
 async fn sample() -> Objects {
@@ -15,23 +14,6 @@ async fn sample() -> Objects {
     first_generation(&store, "r1").await.unwrap();
     second_generation(&store, "r2").await.unwrap();
     objects(&store).await
-}
-
-async fn objects(store: &Store) -> Objects {
-    let mut objects = Objects::new();
-    for (path, _) in store.list("").await.unwrap() {
-        let bytes = store.get(&path).await.unwrap();
-        objects.insert(path, bytes);
-    }
-    objects
-}
-
-async fn store_of(objects: &Objects) -> Store {
-    let store = memory().await;
-    for (path, bytes) in objects {
-        store.create(path, bytes.clone()).await.unwrap();
-    }
-    store
 }
 
 /// Everything that can be read of an archive, as text.

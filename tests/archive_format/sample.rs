@@ -24,6 +24,27 @@ pub async fn memory() -> Store {
     Store::open(&url).await.unwrap()
 }
 
+/// The objects of an archive by their paths.
+pub type Objects = BTreeMap<String, Bytes>;
+
+pub async fn objects(store: &Store) -> Objects {
+    let mut objects = Objects::new();
+    for (path, _) in store.list("").await.unwrap() {
+        let bytes = store.get(&path).await.unwrap();
+        objects.insert(path, bytes);
+    }
+    objects
+}
+
+/// A store of these objects and no others.
+pub async fn store_of(objects: &Objects) -> Store {
+    let store = memory().await;
+    for (path, bytes) in objects {
+        store.create(path, bytes.clone()).await.unwrap();
+    }
+    store
+}
+
 /// A dense batch: `count` records from `base`, values of `size` bytes, one millisecond apart.
 pub fn batch(base: i64, count: i32, size: usize, codec: Codec) -> Bytes {
     let mut builder = builder(codec).base_offset(base);

@@ -2,8 +2,8 @@
 //! The archive stays sound, and the next run makes it whole, every record once.
 
 use crate::engine_backup_support::batch;
-use crate::scene::{Running, Scene, copy};
-use crate::support::run_to_end;
+use crate::scene::{Running, Scene};
+use crate::support::{copy_folder, run_to_end};
 use kbr::record::Codec;
 use kbr::sandbox::Action;
 use std::os::unix::process::ExitStatusExt;
@@ -42,7 +42,7 @@ async fn at_every_change(scene: &Scene, base: Option<&str>) {
         let name = format!("at-{nth}");
         let when = format!("killed before change {nth}");
         if let Some(base) = base {
-            copy(&scene.archive(base), &scene.archive(&name));
+            copy_folder(&scene.archive(base), &scene.archive(&name));
         }
         let environment = [
             ("LD_PRELOAD", library.to_str().unwrap().to_string()),
@@ -95,7 +95,7 @@ async fn a_backup_killed_at_any_request_leaves_nothing_wrong() {
     scene.append("orders", 0, &batch(Codec::None, 2, 10));
     for nth in 1.. {
         let name = format!("at-{nth}");
-        copy(&scene.archive("base"), &scene.archive(&name));
+        copy_folder(&scene.archive("base"), &scene.archive(&name));
         let running: Arc<Mutex<Option<Running>>> = Arc::default();
         let seen = AtomicU64::new(0);
         let target = running.clone();

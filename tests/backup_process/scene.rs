@@ -211,12 +211,3 @@ fn files(folder: &Path) -> Vec<String> {
     }
     found
 }
-
-/// A copy of an archive's folder.
-pub fn copy(from: &Path, to: &Path) {
-    for path in files(from) {
-        let target = to.join(&path);
-        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
-        std::fs::copy(from.join(&path), target).unwrap();
-    }
-}

@@ -65,6 +65,14 @@ impl Folder {
         }
     }
 
+    /// A folder with a copy of the released archive of two generations in `archive`.
+    pub fn with_released_archive() -> Self {
+        let folder = Self::new();
+        let released = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/archive-v1");
+        copy_folder(Path::new(released), &folder.file("archive"));
+        folder
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
@@ -146,5 +154,18 @@ impl Folder {
             b"",
             Duration::from_secs(120),
         ))
+    }
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_folder(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
     }
 }

@@ -10,5 +10,5 @@ mod kbr;
 mod process;
 
 pub use kafka::{Helper, RealKafka, kafka_tool, unique};
-pub use kbr::{Folder, Ran};
+pub use kbr::{Folder, Ran, copy_folder};
 pub use process::{run_to_end, wait_until};

@@ -87,15 +87,8 @@ fn remember(archive: &Archive, newest: Witnessed) {
     }
     // A witness that cannot be written costs nobody the answer.
     if let Ok(journal) = Journal::open(&path) {
-        let id = archive.archive_id().to_string();
-        // What was seen already is not forgotten for something older.
-        if let Ok(Some(seen)) = journal.witness(&id)
-            && seen.generation >= newest.generation
-        {
-            return;
-        }
         let _ = journal.remember(&Witness {
-            archive_id: id,
+            archive_id: archive.archive_id().to_string(),
             generation: newest.generation,
             digest: newest.digest,
         });

@@ -430,13 +430,26 @@ impl Journal {
         follow().map_err(|error| self.unreadable(error))
     }
 
-    /// Remembers the newest generation seen of an archive.
+    /// Remembers the newest generation seen of an archive. One that is not newer than what was seen changes nothing, also
+    /// if another process has seen it meanwhile.
     pub fn remember(&self, witness: &Witness) -> Result<(), JournalError> {
+        self.put_witness(witness, "WHERE excluded.generation > witnesses.generation")
+    }
+
+    /// Remembers a generation although a newer one was seen, which is lost.
+    pub fn remember_after_loss(&self, witness: &Witness) -> Result<(), JournalError> {
+        self.put_witness(witness, "")
+    }
+
+    fn put_witness(&self, witness: &Witness, only: &str) -> Result<(), JournalError> {
         self.lock()
             .execute(
-                "INSERT INTO witnesses (archive, generation, digest, at) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (archive) DO UPDATE SET
-                     generation = excluded.generation, digest = excluded.digest, at = excluded.at",
+                &format!(
+                    "INSERT INTO witnesses (archive, generation, digest, at) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (archive) DO UPDATE SET
+                         generation = excluded.generation, digest = excluded.digest, at = excluded.at
+                     {only}"
+                ),
                 params![
                     witness.archive_id,
                     witness.generation as i64,
