@@ -6,7 +6,8 @@ use bytes::Bytes;
 use kafka_real_support::{RealKafka, batch_of, unique};
 use kbr::base::{Offset, PartitionId, TopicPartition};
 use kbr::kafka::{
-    Class, Client, CommitWanted, ConnectOptions, Isolation, NewTopic, OffsetAt, ProducePartition,
+    Class, Client, CommitWanted, ConnectOptions, ErrorCode, FetchPartition, FetchWanted, Isolation,
+    NewTopic, OffsetAt, ProducePartition,
 };
 use kbr::record::ProducerStamp;
 use std::collections::BTreeMap;
@@ -57,6 +58,12 @@ async fn a_killed_leader_costs_time_and_nothing_else() {
         .unwrap();
     assert_eq!(first[0].base_offset, Offset(0));
 
+    // Has seen this leader, and will not look again by itself.
+    let outdated = Client::connect(ConnectOptions::new(cluster.bootstrap.split(',')))
+        .await
+        .unwrap();
+    assert_eq!(outdated.leader(&at).await.unwrap(), leader);
+
     cluster.stop_node(leader.into(), true);
 
     // As a writer does it: the same bytes, to whoever leads now, until they are in the log.
@@ -74,7 +81,34 @@ async fn a_killed_leader_costs_time_and_nothing_else() {
         client.refresh_metadata(seen).await.unwrap();
     };
     assert_eq!(second[0].base_offset, Offset(10));
-    assert_ne!(client.leader(&at).await.unwrap(), leader);
+    let next = client.leader(&at).await.unwrap();
+    assert_ne!(next, leader);
+
+    // A follower would serve any consumer (KIP-392), but not one that still believes in the epoch before: its refusal
+    // names the leader (KIP-951).
+    let neither = (1..=3)
+        .find(|broker| ![leader, next].contains(broker))
+        .unwrap();
+    let old = outdated.metadata().topics[&topic].clone();
+    let wanted = FetchWanted {
+        partitions: vec![FetchPartition {
+            topic: topic.clone(),
+            topic_id: old.id,
+            partition: PartitionId(0),
+            offset: Offset(0),
+            leader_epoch: old.partitions[0].leader_epoch,
+            last_fetched_epoch: -1,
+            max_bytes: 1 << 20,
+        }],
+        max_wait: Duration::ZERO,
+        min_bytes: 1,
+        max_bytes: 1 << 20,
+        isolation: Isolation::ReadUncommitted,
+    };
+    let refused = outdated.fetch(neither, wanted).await.unwrap().remove(0);
+    assert_eq!(refused.error, ErrorCode::FENCED_LEADER_EPOCH);
+    assert_eq!(refused.moved_to, Some(next));
+    assert_eq!(outdated.metadata().leader(&at), Some(next));
 
     let end = client
         .list_offsets(

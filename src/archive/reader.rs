@@ -96,6 +96,16 @@ impl Snapshot {
         self.reader(topic, partition, within, READ_AHEAD)
     }
 
+    /// As [`Self::read`], for whoever takes few records: what has not been asked for is not read.
+    pub fn read_few(
+        &self,
+        topic: &str,
+        partition: PartitionId,
+        within: Within,
+    ) -> Result<PartitionReader> {
+        self.reader(topic, partition, within, 1)
+    }
+
     /// The first record at or after `offset`; `None` past the last. Costs the segment's index, if it is not known yet,
     /// and one block.
     pub async fn record_at_offset(
@@ -133,7 +143,7 @@ impl Snapshot {
         partition: PartitionId,
         within: Within,
     ) -> Result<Option<ArchivedRecord>> {
-        let mut reader = self.reader(topic, partition, within, 1)?;
+        let mut reader = self.read_few(topic, partition, within)?;
         let batch = reader.next_batch().await?;
         Ok(batch.and_then(|records| records.into_iter().next()))
     }

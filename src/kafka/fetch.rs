@@ -1,11 +1,12 @@
 //! Fetch: record batches as they lie in the log, as slices of the answer's frame.
 
 use super::brokers::Purpose;
-use super::client::{Client, Route, exchange};
+use super::client::{BrokerInfo, Client, Route, exchange};
 use super::code::ErrorCode;
 use super::error::{Error, Result};
+use super::metadata::LeaderHint;
 use super::offsets::Isolation;
-use crate::base::{Offset, PartitionId, TopicId};
+use crate::base::{Offset, PartitionId, TopicId, TopicPartition};
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{FetchRequest, TopicName, fetch_request};
@@ -49,13 +50,6 @@ pub struct Aborted {
     pub first_offset: Offset,
 }
 
-/// The leader that a broker which no longer leads points to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NewLeader {
-    pub leader: i32,
-    pub leader_epoch: i32,
-}
-
 /// One partition's part of the answer. An error here is that partition's alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchedPartition {
@@ -72,7 +66,9 @@ pub struct FetchedPartition {
     pub aborted: Vec<Aborted>,
     /// Batches; the last may be cut. A slice of the frame: holding it holds the frame.
     pub records: Bytes,
-    pub new_leader: Option<NewLeader>,
+    /// The broker that leads it now, where the one asked no longer does and has named it (KIP-951): the metadata knows
+    /// it already.
+    pub moved_to: Option<i32>,
     /// The log no longer continues what was fetched before: where the last epoch that both have in common ends. Then
     /// there are no records.
     pub diverging: Option<Diverging>,
@@ -144,6 +140,14 @@ impl Client {
         if !code.is_ok() {
             return Err(Error::broker(API, connection.broker(), code, None));
         }
+        let brokers = answer.node_endpoints.into_iter().map(|node| BrokerInfo {
+            id: node.node_id.0,
+            host: node.host.to_string(),
+            port: node.port,
+            rack: node.rack.map(|rack| rack.to_string()),
+        });
+        let brokers = brokers.collect();
+        let mut hints = Vec::new();
         let mut fetched = Vec::new();
         for topic in answer.responses {
             let by_id = !topic.topic_id.is_nil();
@@ -156,8 +160,27 @@ impl Client {
                     why: format!("topic id {} was not asked for", topic.topic_id),
                 })?
             };
-            let partitions = topic.partitions.into_iter();
-            fetched.extend(partitions.map(|partition| fetched_partition(&name, by_id, partition)));
+            for partition in topic.partitions {
+                let current = &partition.current_leader;
+                if current.leader_id.0 >= 0 {
+                    hints.push(LeaderHint {
+                        partition: TopicPartition::new(
+                            name.clone(),
+                            PartitionId(partition.partition_index),
+                        ),
+                        leader: current.leader_id.0,
+                        leader_epoch: current.leader_epoch,
+                    });
+                }
+                fetched.push(fetched_partition(&name, by_id, partition));
+            }
+        }
+        if !hints.is_empty() {
+            let mut moved = self.follow_leaders(leader, &hints, brokers);
+            for part in &mut fetched {
+                let at = TopicPartition::new(part.topic.clone(), part.partition);
+                part.moved_to = moved.remove(&at);
+            }
         }
         Ok(fetched)
     }
@@ -170,7 +193,6 @@ const FIRST_WITH_EPOCHS: i16 = 12;
 
 fn fetched_partition(topic: &str, by_id: bool, partition: PartitionData) -> FetchedPartition {
     let aborted = partition.aborted_transactions.unwrap_or_default();
-    let leader = partition.current_leader;
     FetchedPartition {
         topic: topic.to_string(),
         by_id,
@@ -187,10 +209,7 @@ fn fetched_partition(topic: &str, by_id: bool, partition: PartitionData) -> Fetc
             })
             .collect(),
         records: partition.records.unwrap_or_default(),
-        new_leader: (leader.leader_id.0 >= 0).then_some(NewLeader {
-            leader: leader.leader_id.0,
-            leader_epoch: leader.leader_epoch,
-        }),
+        moved_to: None,
         diverging: (partition.diverging_epoch.end_offset >= 0).then_some(Diverging {
             leader_epoch: partition.diverging_epoch.epoch,
             end_offset: Offset(partition.diverging_epoch.end_offset),

@@ -18,6 +18,14 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
+/// The leader that a broker which does not lead (any more) points to in its refusal (KIP-951).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LeaderHint {
+    pub(super) partition: TopicPartition,
+    pub(super) leader: i32,
+    pub(super) leader_epoch: i32,
+}
+
 /// One state of the metadata. A newer one has a higher `generation`.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
@@ -31,12 +39,18 @@ pub struct Metadata {
 impl Metadata {
     /// The leader of the partition, if there is one.
     pub fn leader(&self, partition: &TopicPartition) -> Option<i32> {
-        let partitions = &self.topics.get(&partition.topic)?.partitions;
-        // Sorted by id; a topic may have thousands.
-        let at = partitions
-            .binary_search_by_key(&partition.partition, |candidate| candidate.id)
-            .ok()?;
-        partitions[at].leader
+        self.partition(partition)?.leader
+    }
+
+    fn partition(&self, partition: &TopicPartition) -> Option<&Partition> {
+        let topic = self.topics.get(&partition.topic)?;
+        Some(&topic.partitions[topic.place(partition.partition)?])
+    }
+
+    fn partition_mut(&mut self, partition: &TopicPartition) -> Option<&mut Partition> {
+        let topic = self.topics.get_mut(&partition.topic)?;
+        let place = topic.place(partition.partition)?;
+        Some(&mut topic.partitions[place])
     }
 
     /// The topic's id, if the brokers tell one.
@@ -66,6 +80,15 @@ impl Metadata {
     }
 }
 
+impl Topic {
+    fn place(&self, partition: PartitionId) -> Option<usize> {
+        // Sorted by id; a topic may have thousands.
+        self.partitions
+            .binary_search_by_key(&partition, |candidate| candidate.id)
+            .ok()
+    }
+}
+
 /// Asked again at most one at a time.
 #[derive(Debug)]
 pub(super) struct MetadataCache {
@@ -86,6 +109,38 @@ impl MetadataCache {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Takes in leaders of a newer epoch than the known ones, where their addresses are known, from `brokers` at the
+    /// latest (as Metadata.updatePartitionLeadership of the Java client does). Older hints change nothing.
+    pub(super) fn follow(&self, hints: &[LeaderHint], brokers: Vec<BrokerInfo>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let addressed = |leader: i32| {
+            let named = brokers.iter().any(|broker| broker.id == leader);
+            named || current.brokers.contains_key(&leader)
+        };
+        let newer: Vec<&LeaderHint> = hints
+            .iter()
+            .filter(|hint| {
+                let known = current.partition(&hint.partition);
+                addressed(hint.leader)
+                    && known.is_some_and(|known| known.leader_epoch < hint.leader_epoch)
+            })
+            .collect();
+        if newer.is_empty() {
+            return;
+        }
+        let mut news = Metadata::clone(&current);
+        news.generation += 1;
+        news.brokers
+            .extend(brokers.into_iter().map(|broker| (broker.id, broker)));
+        for hint in newer {
+            if let Some(partition) = news.partition_mut(&hint.partition) {
+                partition.leader = Some(hint.leader);
+                partition.leader_epoch = hint.leader_epoch;
+            }
+        }
+        *current = Arc::new(news);
     }
 
     /// Takes in what the cluster said; topics that it said nothing about stay as they are, unless the
@@ -177,6 +232,27 @@ impl Client {
     /// The metadata as last seen.
     pub fn metadata(&self) -> Arc<Metadata> {
         self.cache().current()
+    }
+
+    /// Takes in the leaders that broker `asked` pointed to; for each, who leads the partition by now, if that is another
+    /// broker.
+    pub(super) fn follow_leaders(
+        &self,
+        asked: i32,
+        hints: &[LeaderHint],
+        brokers: Vec<BrokerInfo>,
+    ) -> BTreeMap<TopicPartition, i32> {
+        self.cache().follow(hints, brokers);
+        let metadata = self.metadata();
+        hints
+            .iter()
+            .filter_map(|hint| {
+                let known = metadata.partition(&hint.partition)?;
+                let leader = known.leader.filter(|leader| *leader != asked)?;
+                let as_new = known.leader_epoch >= hint.leader_epoch;
+                as_new.then(|| (hint.partition.clone(), leader))
+            })
+            .collect()
     }
 
     /// Asks the cluster again about every topic seen so far, unless somebody did since generation `seen`.

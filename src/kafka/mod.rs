@@ -38,7 +38,7 @@ pub use commits::{CommitWanted, Committed};
 pub use configs::{ConfigEntry, ConfigSource};
 pub use coordinator::CoordinatorKind;
 pub use error::{Attempt, Error, Result, TransactionOutcome, TransactionStage};
-pub use fetch::{Aborted, Diverging, FetchPartition, FetchWanted, FetchedPartition, NewLeader};
+pub use fetch::{Aborted, Diverging, FetchPartition, FetchWanted, FetchedPartition};
 pub use groups::{GroupDescription, GroupListing, Member};
 pub use metadata::Metadata;
 pub use offsets::{ActiveProducer, EpochEnd, Isolation, OffsetAt, OffsetFound};

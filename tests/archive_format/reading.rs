@@ -244,6 +244,13 @@ async fn a_reader_that_stops_early_has_not_read_the_whole_partition() {
         "{}",
         counted.operations() - before
     );
+
+    let snapshot = latest(&store.with_faults(counted.clone())).await;
+    let before = counted.operations();
+    let mut few = snapshot.read_few("orders", P0, Within::default()).unwrap();
+    let first = few.next_batch().await.unwrap().unwrap();
+    assert_eq!(first[0].offset, Offset(0));
+    assert_eq!(counted.operations() - before, 2, "one index, one block");
 }
 
 #[tokio::test]

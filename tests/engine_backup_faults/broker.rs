@@ -11,12 +11,14 @@ use kbr::base::CancellationToken;
 use kbr::engine::backup::Options;
 use kbr::record::Codec;
 use kbr::sandbox::Action;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The number of the Fetch API.
 pub const FETCH: i16 = 1;
+/// And of Metadata.
+const METADATA: i16 = 3;
 
 /// A topic of four partitions, two small and two of several answers each.
 fn fill(world: &World) {
@@ -327,11 +329,19 @@ async fn a_refusal_that_names_the_new_leader_is_followed() {
     }
     let plan = world.plan(&quick()).await.unwrap();
     let first = sandbox.leader("orders", 0).unwrap().0.unwrap();
+    let second = 3 - first;
     let mover = sandbox.clone();
     let seen = AtomicU32::new(0);
+    let after: Arc<Mutex<Vec<(i16, i32)>>> = Arc::default();
+    let asked = after.clone();
     world.sandbox.intercept(move |request| {
-        if request.api_key == FETCH && seen.fetch_add(1, Ordering::Relaxed) == 1 {
-            mover.move_leader("orders", 0, 3 - first).unwrap();
+        let fetch = request.api_key == FETCH;
+        if fetch && seen.fetch_add(1, Ordering::Relaxed) == 1 {
+            mover.move_leader("orders", 0, second).unwrap();
+        }
+        if seen.load(Ordering::Relaxed) > 1 {
+            let mut asked = asked.lock().unwrap();
+            asked.push((request.api_key, request.broker));
         }
         Action::Pass
     });
@@ -340,6 +350,14 @@ async fn a_refusal_that_names_the_new_leader_is_followed() {
     assert_eq!(
         world.archived("orders", 0).await,
         world.source("orders", 0, &[])
+    );
+    // The refusal names the leader and its address (KIP-951): nobody asks for metadata before going there.
+    let after = after.lock().unwrap();
+    let there = after.iter().position(|asked| *asked == (FETCH, second));
+    let there = there.expect("a fetch from the new leader");
+    assert!(
+        after[..there].iter().all(|asked| asked.0 != METADATA),
+        "{after:?}"
     );
 }
 

@@ -72,6 +72,9 @@ pub fn cat(arguments: Cat) -> Result<ExitClass, Box<Report>> {
     })
 }
 
+/// So many records are a block or two: nothing is read ahead for them.
+const FEW: u64 = 1_000;
+
 /// What ends the output early.
 enum End {
     Archive(crate::archive::Error),
@@ -92,22 +95,24 @@ async fn through(
     lines: &mut Lines,
     cancel: &CancellationToken,
 ) -> Result<ExitClass, End> {
+    if lines.left == 0 {
+        return Ok(ExitClass::Done);
+    }
     for partition in partitions {
-        let mut reader = snapshot
-            .read(topic, *partition, within)
-            .map_err(End::Archive)?;
+        let few = lines.left <= FEW;
+        let mut reader = match few {
+            true => snapshot.read_few(topic, *partition, within),
+            false => snapshot.read(topic, *partition, within),
+        }
+        .map_err(End::Archive)?;
         while let Some(records) = reader.next_batch().await.map_err(End::Archive)? {
             if cancel.is_cancelled() {
                 return Ok(ExitClass::Interrupted);
             }
             for record in records {
-                if lines.left == 0 {
-                    return Ok(ExitClass::Done);
-                }
                 if key.is_some_and(|key| record.key.as_deref() != Some(key)) {
                     continue;
                 }
-                lines.left -= 1;
                 let line = Line {
                     topic,
                     partition: *partition,
@@ -116,6 +121,10 @@ async fn through(
                 serde_json::to_writer(&mut lines.out, &line)
                     .map_err(|error| End::Output(error.into()))?;
                 lines.out.write_all(b"\n").map_err(End::Output)?;
+                lines.left -= 1;
+                if lines.left == 0 {
+                    return Ok(ExitClass::Done);
+                }
             }
         }
     }

@@ -185,7 +185,7 @@ async fn read(
     within: Within,
     count: usize,
 ) -> Result<Vec<ArchivedRecord>, Error> {
-    let mut reader = snapshot.read(topic, partition, within)?;
+    let mut reader = snapshot.read_few(topic, partition, within)?;
     let mut records = Vec::new();
     while records.len() < count
         && let Some(batch) = reader.next_batch().await?

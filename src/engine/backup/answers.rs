@@ -124,6 +124,8 @@ impl Fetcher {
                 self.refresh.wanted = true;
                 self.trouble(index, &error);
             }
+            // The refusal has named the leader, and the next request goes there.
+            _ if part.moved_to.is_some() => self.trouble(index, &error),
             code => match code.class() {
                 Class::Fatal => self.fail(index, error.into()),
                 class => {
