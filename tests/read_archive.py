@@ -186,7 +186,7 @@ def zstd(data):
         pass
     try:
         import zstandard
-        return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        return zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True).read()
     except ImportError:
         pass
     try:

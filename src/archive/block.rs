@@ -1,12 +1,8 @@
-//! A block's bytes: what is stored for a run of whole batches, and back. Slices only.
+//! How blocks are compressed, and their batches from what is stored. Slices only.
 
 use super::segment::{BlockCodec, BlockEntry, FormatError};
-use crate::base::buffers;
 use crate::record::{self, Codec, Limits};
-use bytes::Bytes;
-use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 use serde::{Deserialize, Serialize};
-use std::io::{self, Write};
 
 /// How blocks are compressed when that pays. Batches that their producer has compressed are stored as they are
 /// whatever is chosen here.
@@ -26,8 +22,6 @@ pub enum BlockCompression {
 
 /// zstd's levels that [`BlockCompression::Zstd`] takes.
 pub const ZSTD_LEVELS: std::ops::RangeInclusive<i32> = 1..=22;
-/// The level of `auto`.
-const FAST_LEVEL: i32 = 1;
 
 impl BlockCompression {
     /// zstd at the level that it takes by itself.
@@ -53,82 +47,6 @@ impl BlockCompression {
             "lz4" => Self::Lz4,
             _ => return None,
         })
-    }
-}
-
-/// Compressed bytes leave an encoder in buffers of this size, half full or more. The other half has room for what a piece
-/// and what the encoder holds back (a block of the codec's own) can come to.
-const OUT: usize = 1 << 20;
-/// Raw bytes that are compressed at once.
-const PIECE: usize = 128 << 10;
-
-/// Makes a block's stored form while its batches come in.
-pub(super) enum BlockEncoder {
-    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
-    Lz4(Box<FrameEncoder<Vec<u8>>>),
-}
-
-impl BlockEncoder {
-    /// `None` if blocks are to be stored as they are.
-    pub(super) fn new(compression: BlockCompression) -> io::Result<Option<Self>> {
-        let level = match compression {
-            BlockCompression::None => return Ok(None),
-            BlockCompression::Auto => FAST_LEVEL,
-            BlockCompression::Zstd { level } => level,
-            BlockCompression::Lz4 => {
-                let mut info = FrameInfo::new();
-                info.block_size = BlockSize::Max256KB;
-                let encoder = FrameEncoder::with_frame_info(info, Vec::new());
-                return Ok(Some(Self::Lz4(Box::new(encoder))));
-            }
-        };
-        let encoder = zstd::stream::write::Encoder::new(Vec::new(), level)?;
-        Ok(Some(Self::Zstd(encoder)))
-    }
-
-    pub(super) fn codec(&self) -> BlockCodec {
-        match self {
-            Self::Zstd(_) => BlockCodec::Zstd,
-            Self::Lz4(_) => BlockCodec::Lz4,
-        }
-    }
-
-    fn out(&mut self) -> &mut Vec<u8> {
-        match self {
-            Self::Zstd(encoder) => encoder.get_mut(),
-            Self::Lz4(encoder) => encoder.get_mut(),
-        }
-    }
-
-    /// Compresses some more, and hands out what is finished so far: maybe nothing.
-    pub(super) fn write(&mut self, slices: &[Bytes]) -> io::Result<Vec<Bytes>> {
-        let mut stored = Vec::new();
-        for piece in slices.iter().flat_map(|slice| slice.chunks(PIECE)) {
-            self.make_room();
-            match self {
-                Self::Zstd(encoder) => encoder.write_all(piece)?,
-                Self::Lz4(encoder) => encoder.write_all(piece)?,
-            }
-            if self.out().len() >= OUT / 2 {
-                stored.push(buffers::share(std::mem::take(self.out())));
-            }
-        }
-        Ok(stored)
-    }
-
-    fn make_room(&mut self) {
-        if self.out().capacity() == 0 {
-            *self.out() = buffers::take(OUT);
-        }
-    }
-
-    /// The last bytes of the block.
-    pub(super) fn finish(mut self) -> io::Result<Bytes> {
-        self.make_room();
-        Ok(buffers::share(match self {
-            Self::Zstd(encoder) => encoder.finish()?,
-            Self::Lz4(encoder) => encoder.finish().map_err(io::Error::other)?,
-        }))
     }
 }
 

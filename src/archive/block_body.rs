@@ -3,7 +3,8 @@
 //! How a block is stored is decided by its beginning; from there on its bytes go on at once, into the object as they
 //! are or into the encoder. So a block takes the memory of a sample and of its compressed form, never of all of it.
 
-use super::block::{BlockCompression, BlockEncoder};
+use super::block::BlockCompression;
+use super::block_encoder::BlockEncoder;
 use super::segment::BlockCodec;
 use super::{Error, Result};
 use crate::store::ObjectWriter;
@@ -20,6 +21,8 @@ const ENCODED_AT_ONCE: usize = 512 << 10;
 pub(super) struct BlockBody {
     compression: BlockCompression,
     state: State,
+    /// The block before has shrunk: this one will, and is not tried first.
+    likely: bool,
     small: BytesMut,
     len: usize,
     compressed_len: usize,
@@ -77,9 +80,10 @@ impl Slices {
 }
 
 impl BlockBody {
-    pub(super) fn new(compression: BlockCompression) -> Self {
+    pub(super) fn new(compression: BlockCompression, likely: bool) -> Self {
         Self {
             compression,
+            likely,
             state: State::default(),
             small: BytesMut::new(),
             len: 0,
@@ -144,9 +148,13 @@ impl BlockBody {
         let State::Sample(sample) = std::mem::take(&mut self.state) else {
             return Ok(());
         };
-        let encoder = match self.compressed(&sample).await? {
-            Some(_) => BlockEncoder::new(self.compression).map_err(not_compressed)?,
-            None => None,
+        let pays = match self.likely && !self.came_compressed() {
+            true => true,
+            false => self.compressed(&sample).await?.is_some(),
+        };
+        let encoder = match pays {
+            true => BlockEncoder::new(self.compression).map_err(not_compressed)?,
+            false => None,
         };
         if let Some(encoder) = encoder {
             self.state = State::Encoded {
@@ -165,18 +173,22 @@ impl BlockBody {
         Ok(())
     }
 
-    /// The sample compressed (at most [`SAMPLE`] bytes of it), if compression is asked for and saves an eighth. Batches that
+    /// The sample compressed (at most [`SAMPLE`] bytes of it), if compression is asked for and saves enough. Batches that
     /// their producer has compressed are not tried.
     async fn compressed(&mut self, sample: &Slices) -> Result<Option<(BlockCodec, Vec<Bytes>)>> {
         let compression = self.compression;
-        if compression == BlockCompression::None || self.compressed_len * 2 >= self.len {
+        if compression == BlockCompression::None || self.came_compressed() {
             return Ok(None);
         }
         let slices = sample.first(SAMPLE);
         let stored = blocking(move || encode_all(compression, &slices)).await?;
         let length = |stored: &[Bytes]| stored.iter().map(Bytes::len).sum::<usize>();
         let tried = sample.len.min(SAMPLE);
-        Ok(stored.filter(|(_, stored)| length(stored) <= tried - tried / 8))
+        Ok(stored.filter(|(_, stored)| pays(length(stored), tried)))
+    }
+
+    fn came_compressed(&self) -> bool {
+        self.compressed_len * 2 >= self.len
     }
 
     /// Hands what is pending to the encoder.
@@ -225,13 +237,12 @@ impl BlockBody {
                 encoder, crc, len, ..
             } => {
                 let codec = encoder.codec();
-                let last = blocking(move || encoder.finish()).await?;
-                let stored = StoredBlock {
-                    codec,
-                    len: len + last.len(),
-                    crc: crc32c::crc32c_append(crc, &last),
-                };
-                object.write(last).await?;
+                let mut stored = StoredBlock { codec, len, crc };
+                for last in blocking(move || encoder.finish()).await? {
+                    stored.len += last.len();
+                    stored.crc = crc32c::crc32c_append(stored.crc, &last);
+                    object.write(last).await?;
+                }
                 Ok(stored)
             }
             // All of a small block is its sample.
@@ -257,6 +268,11 @@ async fn write(
     Ok(StoredBlock { codec, len, crc })
 }
 
+/// Whether compression has saved an eighth.
+pub(super) fn pays(stored: usize, raw: usize) -> bool {
+    stored <= raw - raw / 8
+}
+
 /// The whole of `slices` as one block; `None` if blocks are stored as they are.
 fn encode_all(
     compression: BlockCompression,
@@ -267,7 +283,7 @@ fn encode_all(
     };
     let codec = encoder.codec();
     let mut stored = encoder.write(slices)?;
-    stored.push(encoder.finish()?);
+    stored.extend(encoder.finish()?);
     Ok(Some((codec, stored)))
 }
 

@@ -8,6 +8,7 @@
 
 mod block;
 mod block_body;
+mod block_encoder;
 mod catalogue;
 mod error;
 mod facts;

@@ -69,6 +69,11 @@ pub struct RunWriter {
 }
 
 impl RunWriter {
+    /// How its blocks are compressed.
+    pub fn compression(&self) -> BlockCompression {
+        self.options.compression
+    }
+
     pub(super) async fn begin(archive: Archive, run: &str, options: RunOptions) -> Result<Self> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if run.is_empty() || run.len() > 64 || !run.chars().all(plain) {

@@ -6,10 +6,10 @@
 //! block's first and last offset, the bytes stay as they are.
 
 use super::block::BlockCompression;
-use super::block_body::BlockBody;
+use super::block_body::{self, BlockBody};
 use super::segment::{
-    BlockEntry, HEADER_LEN, MAX_BLOCK, MAX_INDEX, SegmentIndex, Stream, Trailer, encode_header,
-    encode_index, encode_trailer,
+    BlockCodec, BlockEntry, HEADER_LEN, MAX_BLOCK, MAX_INDEX, SegmentIndex, Stream, Trailer,
+    encode_header, encode_index, encode_trailer,
 };
 use super::{Error, Result, SegmentRef};
 use crate::base::{Digest, Offset, TimestampMs};
@@ -53,7 +53,7 @@ impl OpenBlock {
     fn new(stream: u32, compression: BlockCompression) -> Self {
         Self {
             stream,
-            body: BlockBody::new(compression),
+            body: BlockBody::new(compression, false),
             raw_len: 0,
             first: None,
             last: Offset(0),
@@ -110,7 +110,7 @@ impl SegmentBuilder {
         }
         self.index.streams.push(stream);
         self.next.push(Offset(0));
-        self.block.stream = self.index.streams.len() as u32 - 1;
+        self.block = OpenBlock::new(self.index.streams.len() as u32 - 1, self.compression);
         Ok(())
     }
 
@@ -288,6 +288,10 @@ impl SegmentBuilder {
         let next = OpenBlock::new(stream, self.compression);
         let block = std::mem::replace(&mut self.block, next);
         let stored = block.body.close(&mut self.object).await?;
+        // What comes next in a partition is of the same kind as a rule.
+        let shrunk =
+            stored.codec != BlockCodec::None && block_body::pays(stored.len, block.raw_len);
+        self.block.body = BlockBody::new(self.compression, shrunk);
         let entry = BlockEntry {
             stream: block.stream,
             codec: stored.codec,

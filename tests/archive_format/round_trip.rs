@@ -1,15 +1,15 @@
 //! What is written comes back: batches to the byte, lookups by offset and time, topics, groups.
 
 use super::sample::{
-    CLUSTER, ORDERS, T0, batch, batch_at, begin, dump, first_generation, gap, groups, memory,
-    new_generation, partition, second_generation, topic,
+    CLUSTER, ORDERS, T0, batch, batch_at, begin, builder, dump, first_generation, gap, groups,
+    memory, new_generation, partition, second_generation, topic,
 };
 use bytes::Bytes;
 use kbr::archive::{
     Archive, BLOCK_TARGET, BlockCodec, BlockCompression, Depth, Error, GapKind, RunOptions,
 };
 use kbr::base::{NoProgress, Offset, PartitionId, TimestampMs};
-use kbr::record::Codec;
+use kbr::record::{Codec, Headers, ProducerStamp};
 
 const P0: PartitionId = PartitionId(0);
 
@@ -17,6 +17,7 @@ const P0: PartitionId = PartitionId(0);
 async fn batches_come_back_to_the_byte_whatever_the_block_compression() {
     for compression in [
         BlockCompression::None,
+        BlockCompression::Auto,
         BlockCompression::ZSTD,
         BlockCompression::Lz4,
     ] {
@@ -109,6 +110,63 @@ async fn compressed_batches_are_stored_as_they_are_and_blocks_that_do_not_shrink
         .unwrap();
     let codecs: Vec<BlockCodec> = blocks.iter().map(|block| block.entry.codec).collect();
     assert_eq!(codecs, [BlockCodec::None, BlockCodec::Zstd]);
+}
+
+#[tokio::test]
+async fn a_block_behind_one_that_shrank_is_compressed_and_one_behind_one_that_did_not_is_tried_first()
+ {
+    let store = memory().await;
+    let run = begin(&store, "r1", BlockCompression::Auto).await.unwrap();
+    let mut segment = run.segment_writer("orders", ORDERS, P0).await.unwrap();
+    // Each a block of its own.
+    let kinds = [true, false, false, true, true];
+    let mut written = Vec::new();
+    for (n, shrinks) in kinds.into_iter().enumerate() {
+        let value = match shrinks {
+            true => vec![b'x'; BLOCK_TARGET],
+            false => noise(BLOCK_TARGET),
+        };
+        let mut one = builder(Codec::None).base_offset(n as i64);
+        one.push(T0, None, Some(&value), Headers::empty()).unwrap();
+        let one = Bytes::from(one.finish(ProducerStamp::NONE).unwrap());
+        written.push(one.clone());
+        segment.append(one).await.unwrap();
+    }
+    let segment = segment.finish().await.unwrap().unwrap();
+    let entry = partition(0, 0, kinds.len() as i64, vec![segment], vec![]);
+    run.commit(new_generation(
+        vec![topic("orders", ORDERS, vec![entry])],
+        groups(0),
+    ))
+    .await
+    .unwrap();
+    let snapshot = Archive::open(store).await.unwrap().latest().await.unwrap();
+    let blocks = snapshot
+        .blocks("orders", P0, Offset(0)..Offset(9))
+        .await
+        .unwrap();
+    let codecs: Vec<BlockCodec> = blocks.iter().map(|block| block.entry.codec).collect();
+    // The second is taken for one like the first, which costs time and hardly a byte.
+    let (plain, zstd) = (BlockCodec::None, BlockCodec::Zstd);
+    assert_eq!(codecs, [zstd, zstd, plain, zstd, zstd]);
+    assert!(blocks[1].entry.stored_len < blocks[1].entry.raw_len + 1024);
+    for (block, written) in blocks.iter().zip(written) {
+        assert!(snapshot.read_block(block).await.unwrap() == written);
+    }
+}
+
+/// Bytes that no encoder shrinks (xorshift).
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
 }
 
 #[tokio::test]

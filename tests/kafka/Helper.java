@@ -312,7 +312,7 @@ public final class Helper {
         Map<String, Object> config = Map.of("compression.type", option("codec"), "batch.size", Integer.parseInt(option("batch")),
             "linger.ms", 100, "buffer.memory", 64L << 20,
             // A topic just made may refuse the first batch of a partition; those behind it would then be out of order.
-            "max.in.flight.requests.per.connection", partitions > 4 ? 1 : 5);
+            "max.in.flight.requests.per.connection", 1);
         long bytes = 0;
         try (var admin = admin(); var producer = producer(config)) {
             // A controller takes ten thousand records in one request, and a partition is one.

@@ -15,7 +15,7 @@ use super::copy::{self, Copied, Event, Job, Packed, Small};
 use super::pace::Pace;
 use super::track::{CHUNKS_WAITING, SMALL, Stage, Track};
 use super::walk::Walk;
-use crate::archive::RunWriter;
+use crate::archive::{BlockCompression, RunWriter};
 use crate::base::{CancellationToken, Offset, ProgressHandle};
 use crate::engine::error::{Error, Result};
 use crate::kafka::{self, Client, FetchPartition, FetchWanted, FetchedPartition, Isolation};
@@ -31,17 +31,19 @@ use tokio::time::Instant;
 /// Small partitions in memory at once, and those of one leader at least.
 const GATHERED: usize = 64;
 const GATHERED_PER_LEADER: usize = 4;
-/// Large partitions written at once: as many as there are leaders, within these bounds. Each takes some 7 MiB (chunks
-/// that wait, what is in the encoder, parts on their way to the store), which is what bounds the memory of a run.
-const WRITTEN: std::ops::RangeInclusive<usize> = 2..=4;
+/// Large partitions written at once. Each takes some 7 MiB (chunks that wait, what is in the encoder, parts on their way
+/// to the store), which is what bounds the memory of a run.
+const WRITTEN: usize = 4;
 /// Requests on their way to one broker: while one is answered the next is already there.
 const REQUESTS: usize = 2;
 /// Bytes asked for and not yet here, over all brokers.
 const IN_FLIGHT: i32 = 16 << 20;
 /// Bytes of one answer.
 const ANSWER: i32 = 4 << 20;
-/// Bytes of one answer about a large partition: with its frame it fits into a buffer of two MiB.
+/// Bytes of one answer about a large partition: with its frame it fits into a buffer of two MiB, or of 768 KiB where
+/// encoders want memory too and the way here is not what takes the time.
 const LARGE_PART: i32 = (2 << 20) - 4096;
+const LARGE_PART_TO_ENCODE: i32 = (768 << 10) - 4096;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How often stalls are looked for.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -104,10 +106,10 @@ pub(super) struct Fetcher {
     pub(super) pace: Pace,
     /// Bytes that requests on their way may bring.
     asked_for: i32,
+    /// Bytes of one answer about a large partition.
+    large_part: i32,
     /// The leader whose turn was last.
     asked_last: i32,
-    /// Large partitions that may be written at once.
-    writers: usize,
     pub(super) refresh: Refresh,
     /// When stalls were last looked for.
     pub(super) looked_at: Instant,
@@ -149,7 +151,10 @@ pub(super) async fn fetch_all(
     }
     let mut fetcher = Fetcher {
         client: client.clone(),
-        writers: waiting.len().clamp(*WRITTEN.start(), *WRITTEN.end()),
+        large_part: match writer.compression() {
+            BlockCompression::None => LARGE_PART,
+            _ => LARGE_PART_TO_ENCODE,
+        },
         writer,
         stall: limits.stall,
         pace: Pace::new(limits.rate),
@@ -278,9 +283,8 @@ impl Fetcher {
             )
         };
         let active = self.active.iter();
-        let mut places = self
-            .writers
-            .saturating_sub(active.filter(|i| writing(&self.tracks[**i])).count());
+        let mut places =
+            WRITTEN.saturating_sub(active.filter(|i| writing(&self.tracks[**i])).count());
         for index in self.active.clone() {
             if places == 0 {
                 return;
@@ -345,7 +349,7 @@ impl Fetcher {
                 continue;
             }
             let request = requests.entry(leader).or_default();
-            let part = track.part_bytes().min(most);
+            let part = track.part_bytes(self.large_part).min(most);
             let alone = part > SMALL as i32;
             if request.asked.is_empty() || !alone && !request.alone && request.bytes + part <= most
             {
@@ -491,10 +495,10 @@ impl Track {
         }
     }
 
-    fn part_bytes(&self) -> i32 {
+    fn part_bytes(&self, large: i32) -> i32 {
         match self.stage {
             _ if self.empty_answers >= EMPTY_BEFORE_ALONE => ANSWER,
-            Stage::Writing { .. } => LARGE_PART,
+            Stage::Writing { .. } => large,
             _ => SMALL as i32,
         }
     }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 /// A partition whose data fits in here shares an object with others.
 pub(super) const SMALL: usize = 256 << 10;
-/// Chunks of one partition that may wait for its task.
-pub(super) const CHUNKS_WAITING: usize = 1;
+/// Chunks of one partition that its task has and has not put away: while it is busy with one, the next is already there.
+pub(super) const CHUNKS_WAITING: usize = 2;
 
 #[derive(Debug)]
 pub(super) enum Stage {
