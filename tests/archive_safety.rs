@@ -4,9 +4,13 @@
 mod engine_backup_support;
 
 use bytes::Bytes;
-use engine_backup_support::{World, batch};
-use kbr::archive::{Archive, Depth, Policy, Progressed, PrunePlan, VerifyReport};
-use kbr::base::{CancellationToken, NoProgress, TimestampMs, time};
+use engine_backup_support::{World, archived, batch, quick};
+use kbr::archive::{
+    Archive, Depth, NewGeneration, Policy, Progressed, PrunePlan, RunOptions, TopicEntry,
+    VerifyReport,
+};
+use kbr::base::{CancellationToken, NoProgress, TimestampMs, TopicId, time};
+use kbr::engine::backup;
 use kbr::record::Codec;
 use kbr::store::Store;
 
@@ -28,8 +32,12 @@ async fn prune(store: &Store, now: TimestampMs) {
         grace_ms: 0,
         ..Policy::default()
     };
+    prune_by(store, &policy, now).await;
+}
+
+async fn prune_by(store: &Store, policy: &Policy, now: TimestampMs) {
     let archive = open(store).await;
-    let plan = PrunePlan::make(&archive, &policy, now, &NoProgress).await;
+    let plan = PrunePlan::make(&archive, policy, now, &NoProgress).await;
     let how = Progressed {
         run: "prune",
         progress: &NoProgress,
@@ -96,4 +104,175 @@ async fn groups_that_were_damaged_since_are_written_anew_by_the_next_run() {
         .map(|s| (s.from, s.to))
         .collect();
     assert_eq!(whole, [(2, 2)]);
+}
+
+/// Commits a generation whose run has not seen the topic.
+async fn without(store: &Store, name: &str, id: TopicId) {
+    let archive = open(store).await;
+    let run = archive
+        .begin_run("blind", RunOptions::default())
+        .await
+        .unwrap();
+    let removed = TopicEntry {
+        name: name.into(),
+        id,
+        removed: true,
+        ..TopicEntry::default()
+    };
+    let new = NewGeneration {
+        topics: vec![removed],
+        ..NewGeneration::default()
+    };
+    run.commit(new).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_that_one_run_did_not_see_goes_on_where_it_was() {
+    let world = world_of(1).await;
+    world.sandbox.create_topic("other", 1, &[]).unwrap();
+    let id = world.latest().await.topic("orders").unwrap().id;
+    without(&world.store, "orders", id).await;
+    assert!(world.latest().await.topic("orders").is_none());
+
+    let records = batch(Codec::None, 11, 5);
+    world.sandbox.append("orders", 0, &records).unwrap();
+    let plan = world.plan(&quick()).await.unwrap();
+    let orders = plan.topics.iter().find(|topic| topic.name == "orders");
+    assert_eq!(orders.unwrap().state, backup::TopicState::Continued);
+    world.backup().await;
+    let latest = world.latest().await;
+    let topic = latest.topic("orders").unwrap();
+    assert_eq!((topic.incarnation, topic.records()), (1, 15));
+    assert_eq!(
+        archived(&latest, "orders", 0).await,
+        world.source("orders", 0, &[])
+    );
+    assert!(latest.topic("other").is_some());
+    // And the run after that one as ever.
+    world.backup().await;
+    assert!(verify(&world.store).await.is_whole());
+}
+
+#[tokio::test]
+async fn a_topic_without_an_id_that_comes_back_is_another_one() {
+    let world = world_of(1).await;
+    let store = &world.store;
+    let nil = TopicId::nil();
+    let commit = async |run: &str, removed: bool| {
+        let run = open(store)
+            .await
+            .begin_run(run, RunOptions::default())
+            .await
+            .unwrap();
+        let topic = TopicEntry {
+            name: "old".into(),
+            id: nil,
+            removed,
+            ..TopicEntry::default()
+        };
+        let new = NewGeneration {
+            topics: vec![topic],
+            ..NewGeneration::default()
+        };
+        run.commit(new).await.unwrap();
+        let latest = open(store).await.latest().await.unwrap();
+        let topics = latest
+            .all_topics()
+            .iter()
+            .filter(|topic| topic.name == "old");
+        let topics = topics.map(|topic| (topic.incarnation, topic.current));
+        topics.collect::<Vec<_>>()
+    };
+    assert_eq!(commit("a", false).await, [(1, true)]);
+    assert_eq!(commit("b", false).await, [(1, true)]);
+    assert_eq!(commit("c", true).await, [(1, false)]);
+    assert_eq!(commit("d", false).await, [(1, false), (2, true)]);
+    assert_eq!(commit("e", true).await, [(1, false), (2, false)]);
+}
+
+#[tokio::test]
+async fn a_topic_that_comes_back_within_the_grace_time_of_its_removal_keeps_its_records() {
+    let world = world_of(1).await;
+    world.sandbox.create_topic("other", 1, &[]).unwrap();
+    let id = world.latest().await.topic("orders").unwrap().id;
+    without(&world.store, "orders", id).await;
+    let policy = Policy {
+        keep_last: 1,
+        grace_ms: 0,
+        drop_removed: true,
+        ..Policy::default()
+    };
+    // Marks what only the removed topic had …
+    prune_by(&world.store, &policy, time::now()).await;
+    let records = batch(Codec::None, 11, 5);
+    world.sandbox.append("orders", 0, &records).unwrap();
+    world.backup().await;
+    // … and this one would delete it.
+    prune_by(&world.store, &policy, time::now()).await;
+    let latest = world.latest().await;
+    assert_eq!(
+        archived(&latest, "orders", 0).await,
+        world.source("orders", 0, &[])
+    );
+    assert!(verify(&world.store).await.is_whole());
+}
+
+#[tokio::test]
+async fn a_topic_of_which_a_prune_left_nothing_begins_anew_when_it_is_back() {
+    let world = world_of(1).await;
+    world.sandbox.create_topic("other", 1, &[]).unwrap();
+    let id = world.latest().await.topic("orders").unwrap().id;
+    without(&world.store, "orders", id).await;
+    let policy = Policy {
+        keep_last: 1,
+        grace_ms: 0,
+        drop_removed: true,
+        ..Policy::default()
+    };
+    prune_by(&world.store, &policy, time::now()).await;
+    prune_by(&world.store, &policy, time::now()).await;
+    assert_eq!(world.store.list("topics").await.unwrap(), []);
+    for _ in 0..2 {
+        world.backup().await;
+        let latest = world.latest().await;
+        let topic = latest.topic("orders").unwrap();
+        assert_eq!((topic.incarnation, topic.records()), (2, 10));
+        // What the floor of the first incarnation says is not said of the second.
+        prune_by(&world.store, &policy, time::now()).await;
+        assert_eq!(archived(&world.latest().await, "orders", 0).await.len(), 10);
+        assert!(verify(&world.store).await.is_whole());
+    }
+}
+
+#[tokio::test]
+async fn a_partition_that_does_not_follow_what_is_archived_fails_by_name_and_the_others_are_kept() {
+    let world = world_of(1).await;
+    world.sandbox.create_topic("other", 1, &[]).unwrap();
+    for topic in ["orders", "other"] {
+        let records = batch(Codec::None, 11, 5);
+        world.sandbox.append(topic, 0, &records).unwrap();
+    }
+    let mut plan = world.plan(&quick()).await.unwrap();
+    // As if the archive's end had been overlooked.
+    plan.topics[0].partitions[0].continued = false;
+    let report = world.apply(&plan).await.unwrap();
+    assert!(report.partial);
+    let failed: Vec<_> = report
+        .failures
+        .iter()
+        .map(|failure| (failure.partition.to_string(), failure.why.as_str()))
+        .collect();
+    assert_eq!(
+        failed,
+        [(
+            "orders-0".to_string(),
+            "what was read of it does not follow what is archived: it begins at 0 but the generation before ended at 10"
+        )]
+    );
+    let latest = world.latest().await;
+    assert_eq!(archived(&latest, "other", 0).await.len(), 5);
+    assert_eq!(archived(&latest, "orders", 0).await.len(), 10);
+    assert!(!world.backup().await.partial);
+    assert_eq!(archived(&world.latest().await, "orders", 0).await.len(), 15);
+    assert!(verify(&world.store).await.is_whole());
 }

@@ -31,6 +31,25 @@ struct MergedTopic {
     partitions: BTreeMap<PartitionId, PartitionEntry>,
 }
 
+impl MergedTopic {
+    /// Whether more of a topic with the same id belongs to it. If a run did not see it, and the next one does, it is
+    /// the same: only its id can tell, and a cluster without ids gives the same to all. One of which a prune has left
+    /// nothing begins anew: what it had before would stay away.
+    fn goes_on(&self) -> bool {
+        let spans = self.partitions.values().map(|entry| (entry.from, entry.to));
+        goes_on(self.entry.removed, self.entry.id, spans)
+    }
+}
+
+/// See [`MergedTopic::goes_on`]; `spans` are from where to where each partition is archived.
+pub(super) fn goes_on(
+    removed: bool,
+    id: TopicId,
+    mut spans: impl Iterator<Item = (Offset, Offset)>,
+) -> bool {
+    !removed || (id != TopicId::nil() && spans.any(|(from, to)| from < to))
+}
+
 impl Merged {
     /// Lays a generation on top. On an error `self` is not to be used any more.
     pub(super) fn apply(&mut self, generation: &Generation) -> Result<(), Mismatch> {
@@ -78,7 +97,10 @@ impl Merged {
             }
         };
         for partition in &topic.partitions {
-            check_books(partition).map_err(|why| mismatch(partition.partition, why))?;
+            let before = merged.partitions.get(&partition.partition);
+            if let Some(why) = objection(before, partition) {
+                return Err(mismatch(partition.partition, why));
+            }
             match merged.partitions.entry(partition.partition) {
                 Entry::Vacant(slot) => {
                     slot.insert(partition.clone());
@@ -86,19 +108,7 @@ impl Merged {
                 Entry::Occupied(mut slot) if partition.replaces => {
                     slot.insert(partition.clone());
                 }
-                Entry::Occupied(slot) => {
-                    let before = slot.into_mut();
-                    if before.to != partition.from {
-                        return Err(mismatch(
-                            partition.partition,
-                            format!(
-                                "it begins at {} but the generation before ended at {}",
-                                partition.from, before.to
-                            ),
-                        ));
-                    }
-                    extend(before, partition);
-                }
+                Entry::Occupied(slot) => extend(slot.into_mut(), partition),
             }
         }
         Ok(())
@@ -162,16 +172,30 @@ impl Merged {
             .map_or(&[], |entry| &entry.segments)
     }
 
-    /// The number that a topic's next entry gets: its own if the id is known, else the one after the last.
+    /// The number that a topic's next entry gets: its own if the id is known, else the one after the last. One that
+    /// was removed and is there again goes on as the same, see [`MergedTopic::goes_on`].
     pub(super) fn incarnation(&self, name: &str, id: TopicId) -> u32 {
         let mut highest = 0;
         for ((_, incarnation), topic) in self.of_name(name) {
-            if topic.entry.id == id {
+            if topic.entry.id == id && topic.goes_on() {
                 return *incarnation;
             }
             highest = *incarnation;
         }
         highest.saturating_add(1)
+    }
+
+    /// Why a run's entry of a partition cannot come next.
+    pub(super) fn objection(
+        &self,
+        topic: &str,
+        id: TopicId,
+        entry: &PartitionEntry,
+    ) -> Option<String> {
+        let key = (topic.to_string(), self.incarnation(topic, id));
+        let known = self.topics.get(&key);
+        let before = known.and_then(|known| known.partitions.get(&entry.partition));
+        objection(before, entry)
     }
 
     fn of_name<'a>(
@@ -207,6 +231,18 @@ impl Merged {
             })
             .collect()
     }
+}
+
+/// Why `entry` cannot follow `before`: its books do not balance, or it begins elsewhere.
+fn objection(before: Option<&PartitionEntry>, entry: &PartitionEntry) -> Option<String> {
+    if let Err(why) = check_books(entry) {
+        return Some(why);
+    }
+    let before = before.filter(|before| !entry.replaces && before.to != entry.from)?;
+    Some(format!(
+        "it begins at {} but the generation before ended at {}",
+        entry.from, before.to
+    ))
 }
 
 fn extend(before: &mut PartitionEntry, new: &PartitionEntry) {

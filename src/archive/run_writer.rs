@@ -6,7 +6,8 @@
 use super::block::BlockCompression;
 use super::kept;
 use super::manifest::{
-    ClusterRef, ClusterState, FORMAT_VERSION, Generation, Groups, GroupsRef, TopicEntry,
+    ClusterRef, ClusterState, FORMAT_VERSION, Generation, Groups, GroupsRef, PartitionEntry,
+    TopicEntry,
 };
 use super::merge::{Merged, tidy};
 use super::open::{generation_path, seal};
@@ -103,6 +104,17 @@ impl RunWriter {
     /// The number that the generation will have.
     pub fn number(&self) -> u64 {
         self.base.as_ref().map_or(1, |base| base.number() + 1)
+    }
+
+    /// Why [`RunWriter::commit`] would refuse the generation because of this partition: its books do not balance, or it
+    /// does not continue the base. So a run can leave it out, name it, and commit the others.
+    pub fn objection(&self, topic: &str, id: TopicId, entry: &PartitionEntry) -> Option<String> {
+        let mut entry = entry.clone();
+        tidy(&mut entry);
+        match &self.base {
+            Some(base) => base.merged().objection(topic, id, &entry),
+            None => Merged::default().objection(topic, id, &entry),
+        }
     }
 
     /// Starts a segment of one partition. Any number may be open at once.

@@ -9,7 +9,7 @@ use super::kept::{read_cluster, read_groups};
 use super::manifest::{
     Behind, ClusterState, Gap, Generation, Groups, PartitionEntry, SegmentRef, TopicEntry,
 };
-use super::merge::Merged;
+use super::merge::{Merged, goes_on};
 use super::retention::RetentionRef;
 use super::segment::{BlockCodec, BlockEntry, Stream};
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
@@ -52,6 +52,8 @@ pub struct SnapshotTopic {
     pub internal: bool,
     /// Whether this is the topic of its name: the newest incarnation, and not removed at the source.
     pub current: bool,
+    /// A run has seen that the source has it no more.
+    pub removed: bool,
     /// The newest generation whose run saw it.
     pub seen: u64,
     /// Partitions that newer runs left out, or did not read to their ends.
@@ -102,6 +104,12 @@ impl SnapshotTopic {
             Some(behind) => behind.caught_up,
             None => self.caught_up,
         }
+    }
+
+    /// Whether what a source has under this topic's id now belongs to it, also if a run in between did not see it.
+    pub fn goes_on(&self) -> bool {
+        let spans = self.partitions.iter().map(|p| (p.from, p.to));
+        goes_on(self.removed, self.id, spans)
     }
 
     pub fn records(&self) -> u64 {
@@ -410,6 +418,7 @@ impl Snapshot {
 fn snapshot_topic(entry: TopicEntry, current: bool) -> SnapshotTopic {
     SnapshotTopic {
         current,
+        removed: entry.removed,
         name: entry.name,
         id: entry.id,
         incarnation: entry.incarnation,

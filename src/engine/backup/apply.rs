@@ -9,26 +9,28 @@ use super::ends::{self, End};
 use super::fetch::{self, Fetched, Limits};
 use super::freshness::Freshness;
 use super::groups::{self, GroupsRead};
+use super::identity::Identity;
+use super::open_transactions::name_open_transactions;
 use super::options::Run;
 use super::plan::{Plan, PlanPartition, PlanTopic};
 use super::report::{BackedUp, Failure, Report};
 use super::survey;
 use super::track::Track;
 use crate::archive::{
-    Archive, Gap, GapKind, Groups, NewGeneration, PartitionEntry, RunOptions, RunWriter, Snapshot,
-    Stream, TopicEntry,
+    Archive, Gap, GapKind, NewGeneration, PartitionEntry, RunOptions, RunWriter, Snapshot, Stream,
+    TopicEntry,
 };
 use crate::base::text::{counted, first_few};
 use crate::base::{Offset, ProgressHandle, TopicId, TopicPartition, time};
 use crate::engine::error::{Error, Result};
-use crate::kafka::{self, Client, ErrorCode, TopicsWanted};
+use crate::kafka::{self, Client, TopicsWanted};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long the cluster may take to answer questions whose answers a backup can do without.
-const LOOKING_AGAIN: Duration = Duration::from_secs(10);
+pub(super) const LOOKING_AGAIN: Duration = Duration::from_secs(10);
 
 /// Takes the backup. What could not be read to its end is named in the report, and the generation says that it is
 /// partial; an error means that nothing was committed.
@@ -104,6 +106,7 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         entries: BTreeMap::new(),
     }
     .settle(fetched, &mut failures, &mut damaged);
+    leave_out_unfit(plan, &writer, &mut done, &mut failures);
     if !cancelled && nothing_kept(plan, &done, &failures) {
         let failed = failures.iter();
         return Err(Error::NothingRead {
@@ -238,6 +241,29 @@ fn begin(partition: &PlanPartition, end: &End) -> Offset {
     }
 }
 
+/// One partition that does not follow from what is archived must not keep the others from being committed.
+fn leave_out_unfit(
+    plan: &Plan,
+    writer: &RunWriter,
+    done: &mut Entries,
+    failures: &mut Vec<Failure>,
+) {
+    for (topic, partition) in plan.partitions() {
+        let at = topic.at(partition);
+        let objection = done
+            .get(&at)
+            .and_then(|entry| writer.objection(&topic.name, topic.id, entry));
+        if let Some(why) = objection {
+            done.remove(&at);
+            failures.push(Failure {
+                partition: at,
+                at: None,
+                why: format!("what was read of it does not follow what is archived: {why}"),
+            });
+        }
+    }
+}
+
 /// Whether every partition failed before a single offset of it was taken.
 fn nothing_kept(plan: &Plan, done: &Entries, failures: &[Failure]) -> bool {
     let failed: BTreeSet<&TopicPartition> = failures.iter().map(|one| &one.partition).collect();
@@ -246,60 +272,6 @@ fn nothing_kept(plan: &Plan, done: &Entries, failures: &[Failure]) -> bool {
             .partitions()
             .all(|(topic, partition)| failed.contains(&topic.at(partition)))
         && done.values().all(|entry| entry.to <= entry.from)
-}
-
-/// Whether the topics are still the planned ones after they were read.
-struct Identity {
-    /// What was read of these may belong to either.
-    replaced: Vec<String>,
-    /// Why nobody could be asked. What was read by topic id is certain even then.
-    unknown: Option<String>,
-}
-
-impl Identity {
-    async fn look_again(plan: &Plan, client: &Client) -> Self {
-        let names: Vec<String> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
-        let asking = client.topics(TopicsWanted::Named(&names));
-        let unknown = |why: String| Self {
-            replaced: Vec::new(),
-            unknown: Some(why),
-        };
-        // Bounded: a cluster that is gone must not cost what was read of it before.
-        let now = match tokio::time::timeout(LOOKING_AGAIN, asking).await {
-            Ok(Ok(now)) => now,
-            Ok(Err(error)) => return unknown(error.to_string()),
-            Err(_) => return unknown(format!("no answer within {LOOKING_AGAIN:?}")),
-        };
-        let now: BTreeMap<String, TopicId> = now
-            .into_iter()
-            .filter(|topic| topic.error == ErrorCode::NONE)
-            .map(|topic| (topic.name, topic.id))
-            .collect();
-        let replaced = |planned: &&PlanTopic| {
-            let id = now.get(&planned.name);
-            id.is_some_and(|id| *id != planned.id)
-        };
-        Self {
-            replaced: plan
-                .topics
-                .iter()
-                .filter(replaced)
-                .map(|planned| planned.name.clone())
-                .collect(),
-            unknown: None,
-        }
-    }
-
-    /// Why nothing of the partition may be kept.
-    fn objection(&self, track: &Track) -> Option<String> {
-        if self.replaced.contains(&track.stream.topic) {
-            return Some("the topic was deleted and created again while it was read".to_string());
-        }
-        let why = self.unknown.as_ref().filter(|_| !track.by_id)?;
-        Some(format!(
-            "nobody could say whether the topic is still the same: {why}"
-        ))
-    }
 }
 
 /// Turns what was copied into the generation's entries.
@@ -479,81 +451,6 @@ fn is_news(planned: &PlanPartition, entry: &PartitionEntry, log_start: Option<Of
         || entry.to > entry.from
         || !entry.gaps.is_empty()
         || log_start != Some(entry.log_start)
-}
-
-/// Sentences on open transactions.
-#[derive(Default)]
-struct OpenTransactions {
-    /// A group has committed an offset that is not archived yet.
-    committed_beyond: Vec<String>,
-    /// The next run takes them.
-    harmless: Vec<String>,
-}
-
-/// Partitions with open transactions below their high watermark, and who holds them open.
-async fn name_open_transactions(
-    client: &Client,
-    done: &Entries,
-    groups: &Groups,
-) -> OpenTransactions {
-    let mut named = OpenTransactions::default();
-    let open: Vec<(&TopicPartition, Gap)> = done
-        .iter()
-        .filter_map(|(at, entry)| {
-            let pending = |gap: &&Gap| gap.kind == GapKind::Pending;
-            Some((at, *entry.gaps.iter().find(pending)?))
-        })
-        .collect();
-    if open.is_empty() {
-        return named;
-    }
-    let partitions: Vec<TopicPartition> = open.iter().map(|(at, _)| (*at).clone()).collect();
-    let described = client.describe_producers(&partitions);
-    let described = tokio::time::timeout(LOOKING_AGAIN, described).await;
-    let mut producers = described.ok().and_then(Result::ok).unwrap_or_default();
-    for (at, gap) in open {
-        let mut text = format!(
-            "{at}: offsets {} to {} belong to open transactions and are not archived yet",
-            gap.from, gap.to
-        );
-        let holders: Vec<String> = producers
-            .remove(at)
-            .and_then(Result::ok)
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|producer| {
-                let start = producer.transaction_start?;
-                Some(format!("{} since offset {start}", producer.producer_id))
-            })
-            .collect();
-        if !holders.is_empty() {
-            text.push_str(&format!(" (producer {})", holders.join(", ")));
-        }
-        let beyond = committed_beyond(groups, at, gap.from);
-        if beyond.is_empty() {
-            named.harmless.push(text);
-        } else {
-            text.push_str(&format!("; {} committed beyond", beyond.join(", ")));
-            named.committed_beyond.push(text);
-        }
-    }
-    named
-}
-
-/// The groups whose committed offset of the partition lies after `end`.
-fn committed_beyond(groups: &Groups, at: &TopicPartition, end: Offset) -> Vec<String> {
-    groups
-        .groups
-        .iter()
-        .filter(|group| {
-            group.offsets.iter().any(|committed| {
-                committed.topic == at.topic
-                    && committed.partition == at.partition
-                    && committed.offset > end
-            })
-        })
-        .map(|group| format!("group {}", group.group))
-        .collect()
 }
 
 /// How many partitions or groups are named one by one; the report has all of them.

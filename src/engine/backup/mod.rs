@@ -16,6 +16,8 @@ mod fetch;
 mod freshness;
 mod gaps;
 mod groups;
+mod identity;
+mod open_transactions;
 mod options;
 mod pace;
 mod plan;

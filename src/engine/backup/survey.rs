@@ -183,10 +183,11 @@ impl Survey<'_> {
         ends: &Ends,
     ) -> PlanTopic {
         let topic = taken.topic;
-        let archived = self
-            .parent
-            .and_then(|parent| parent.topic(&topic.name))
-            .filter(|archived| archived.id == topic.id);
+        let archived = self.parent.and_then(|parent| {
+            let mut known = parent.all_topics().iter().rev();
+            // Also one that a run in between took for removed.
+            known.find(|known| known.name == topic.name && known.id == topic.id && known.goes_on())
+        });
         let configs = self.configs(topic, archived, entries);
         let mut rescanned = false;
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -282,12 +283,13 @@ impl Survey<'_> {
             .collect()
     }
 
+    /// Of a topic that continues nothing.
     fn new_or_recreated(&self, topic: &Topic) -> TopicState {
         let older = self.parent.and_then(|parent| {
             parent
                 .all_topics()
                 .iter()
-                .rfind(|older| older.name == topic.name && older.id != topic.id)
+                .rfind(|older| older.name == topic.name)
         });
         match older {
             Some(older) => TopicState::Recreated { was: older.id },
