@@ -52,6 +52,39 @@ async fn run(world: &World, options: &Options) -> kbr::engine::backup::Report {
 }
 
 #[tokio::test]
+async fn what_a_regex_takes_and_an_exclude_leaves_out_is_exactly_that() {
+    let world = World::new(1).await;
+    let all = [
+        "orders-eu",
+        "orders-us",
+        "orders-tmp",
+        "audit.7",
+        "audit.x",
+        "my-orders-eu",
+    ];
+    for (seed, topic) in (1..).zip(all) {
+        world.sandbox.create_topic(topic, 1, &[]).unwrap();
+        let records = batch(Codec::Lz4, seed, 5);
+        world.sandbox.append(topic, 0, &records).unwrap();
+    }
+    let mut selection = Selection::of(&["/^orders-/", "/^audit\\.[0-9]+$/"]).unwrap();
+    selection.exclude = vec![Pattern::parse("*-tmp").unwrap()];
+    let options = Options {
+        topics: selection,
+        ..quick()
+    };
+    run(&world, &options).await;
+    let latest = world.latest().await;
+    let taken: Vec<&str> = latest.topics().map(|topic| topic.name.as_str()).collect();
+    assert_eq!(taken, ["audit.7", "orders-eu", "orders-us"]);
+    for topic in taken {
+        let records = world.source(topic, 0, &[]);
+        assert_eq!(records.len(), 5);
+        assert_eq!(world.archived(topic, 0).await, records);
+    }
+}
+
+#[tokio::test]
 async fn chosen_partitions_are_taken_and_the_others_stay_as_they_were() {
     let world = World::new(1).await;
     world.sandbox.create_topic("orders", 4, &[]).unwrap();

@@ -196,3 +196,51 @@ proptest! {
         prop_assert!(decode_index(&bytes, position + 1).is_err());
     }
 }
+
+#[test]
+fn a_block_with_right_checksums_and_wrong_content_is_told_by_what_is_wrong() {
+    let (first, second) = (
+        batch(0, 50, 20, Codec::None),
+        batch(50, 50, 20, Codec::None),
+    );
+    let largest = first.len().max(second.len()) as u32;
+    let entry_of = |raw: &[u8]| BlockEntry {
+        stream: 0,
+        codec: BlockCodec::None,
+        first: Offset(0),
+        last: Offset(99),
+        min_timestamp: TimestampMs(T0),
+        min_timestamp_exact: true,
+        max_timestamp: TimestampMs(T0 + 1_000),
+        records: 100,
+        batches: 2,
+        position: 64,
+        stored_len: raw.len() as u32,
+        raw_len: raw.len() as u32,
+        crc: crc32c::crc32c(raw),
+        largest_batch: largest,
+    };
+    let in_order = [&first[..], &second].concat();
+    let entry = entry_of(&in_order);
+    assert_eq!(check_block(&entry, &in_order), Ok(2));
+
+    let exchanged = [&second[..], &first].concat();
+    let error = check_block(&entry_of(&exchanged), &exchanged).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the record batch at offset 0 is broken: it comes after offset 99"
+    );
+    for wrong in [
+        BlockEntry {
+            min_timestamp: TimestampMs(T0 + 1),
+            ..entry
+        },
+        BlockEntry {
+            max_timestamp: TimestampMs(T0 + 3),
+            ..entry
+        },
+    ] {
+        let error = check_block(&wrong, &in_order).unwrap_err().to_string();
+        assert!(error.contains("outside of"), "{error}");
+    }
+}

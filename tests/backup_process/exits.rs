@@ -1,7 +1,8 @@
 //! What a person and a script hear of it: exit statuses and words of the real binary.
 
-use crate::engine_backup_support::{batch, large_batch};
+use crate::engine_backup_support::{archived, batch, large_batch};
 use crate::scene::Scene;
+use kbr::archive::Archive;
 use kbr::record::Codec;
 use kbr::sandbox::Action;
 use std::sync::Arc;
@@ -208,4 +209,31 @@ async fn two_processes_that_back_up_into_one_archive_tell_one_story() {
     assert_eq!(both + gave_way, 8);
     scene.kbr("archive", 0);
     scene.assert_whole("archive", "after all rounds").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runbook_with_a_regex_and_an_exclude_takes_exactly_those_topics() {
+    let scene = Scene::empty(1).await;
+    let all = ["orders-eu", "orders-us", "orders-tmp", "audit.7", "audit.x"];
+    for (seed, topic) in (1..).zip(all) {
+        scene.topic(topic, 1);
+        let records = batch(Codec::Lz4, seed, 5);
+        scene.world.sandbox.append(topic, 0, &records).unwrap();
+    }
+    scene.folder.write(
+        "chosen.rhai",
+        r#"backup(cluster("prod"))
+            .topics("/^orders-/", "/^audit\\.[0-9]+$/").exclude("*-tmp")
+            .to(store("file:chosen"));"#,
+    );
+    scene.kbr("chosen", 0);
+    let store = scene.store("chosen").await;
+    let latest = Archive::open(store).await.unwrap().latest().await.unwrap();
+    let taken: Vec<&str> = latest.topics().map(|topic| topic.name.as_str()).collect();
+    assert_eq!(taken, ["audit.7", "orders-eu", "orders-us"]);
+    for topic in taken {
+        let records = scene.world.source(topic, 0, &[]);
+        assert_eq!(records.len(), 5);
+        assert_eq!(archived(&latest, topic, 0).await, records);
+    }
 }
