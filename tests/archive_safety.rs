@@ -6,13 +6,14 @@ mod engine_backup_support;
 use bytes::Bytes;
 use engine_backup_support::{World, archived, batch, quick};
 use kbr::archive::{
-    Archive, Depth, NewGeneration, Policy, Progressed, PrunePlan, RunOptions, TopicEntry,
-    VerifyReport,
+    Archive, Depth, NewGeneration, Policy, Progressed, PrunePlan, Retention, RunOptions,
+    TopicEntry, VerifyReport,
 };
 use kbr::base::{CancellationToken, NoProgress, TimestampMs, TopicId, time};
 use kbr::engine::backup;
 use kbr::record::Codec;
-use kbr::store::Store;
+use kbr::store::{Faults, Store};
+use std::time::Duration;
 
 const DAY: i64 = 86_400_000;
 
@@ -104,6 +105,55 @@ async fn groups_that_were_damaged_since_are_written_anew_by_the_next_run() {
         .map(|s| (s.from, s.to))
         .collect();
     assert_eq!(whole, [(2, 2)]);
+}
+
+#[tokio::test]
+async fn a_grace_time_begins_no_earlier_than_the_newest_object_by_the_stores_clock() {
+    let world = world_of(2).await;
+    let ahead = Duration::from_secs(3 * 86_400);
+    let store = world.store.with_faults(Faults::clock_ahead(ahead));
+    let before = time::now().0 + 3 * DAY;
+    prune(&store, time::now()).await;
+    let catalogue = open(&store).await.catalogue().await.unwrap();
+    let since = catalogue.retention().rounds[0].since.0;
+    assert!(
+        (before - 60_000..before + 60_000).contains(&since),
+        "{since}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_while_the_stores_clock_is_another() {
+    let world = world_of(2).await;
+    let store = &world.store;
+    prune(store, time::now()).await;
+    let policy = Policy {
+        keep_last: 1,
+        grace_ms: 0,
+        ..Policy::default()
+    };
+    let skewed = store.with_faults(Faults::clock_ahead(Duration::from_secs(601)));
+    let archive = open(&skewed).await;
+    let plan = PrunePlan::make(&archive, &policy, time::now(), &NoProgress).await;
+    let plan = plan.unwrap();
+    assert_eq!(plan.deletes(), [1]);
+    let before = store.list("").await.unwrap();
+    let cancel = CancellationToken::new();
+    let how = Progressed {
+        run: "skewed",
+        progress: &NoProgress,
+        cancel: &cancel,
+    };
+    let refused = plan.apply(&archive, how).await.unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .ends_with("nothing is deleted while they are more than 10 minutes apart"),
+        "{refused}"
+    );
+    assert_eq!(store.list("").await.unwrap(), before);
+    prune(store, time::now()).await;
+    assert_eq!(store.list("groups").await.unwrap().len(), 1);
 }
 
 /// Commits a generation whose run has not seen the topic.

@@ -1,6 +1,7 @@
 //! What can be wrong with an archive. Damage always names the object, the offsets it held, and what is left.
 
-use crate::base::{Offset, PartitionId};
+use crate::base::time::format_instant;
+use crate::base::{Offset, PartitionId, TimestampMs};
 use crate::store;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
@@ -54,6 +55,17 @@ pub enum Error {
         "the archive ended with generation {planned} when this was planned, and ends with {found} now; nothing was changed"
     )]
     Changed { planned: u64, found: u64 },
+
+    /// A prune that deletes goes by both clocks.
+    #[error(
+        "this machine's clock says {} and the store's {}: nothing is deleted while they are more than 10 minutes apart",
+        format_instant(*here),
+        format_instant(*store)
+    )]
+    Clocks {
+        here: TimestampMs,
+        store: TimestampMs,
+    },
 
     /// Another run committed in between.
     #[error(

@@ -6,8 +6,8 @@
 use crate::base::CancellationToken;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -18,6 +18,7 @@ use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What happens at the chosen operation (counted from 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub struct Faults {
     count: Arc<AtomicU64>,
     paused: CancellationToken,
     released: CancellationToken,
+    clock_ahead: Duration,
 }
 
 enum Verdict {
@@ -69,6 +71,14 @@ impl Faults {
     /// Only counts.
     pub fn none() -> Self {
         Self::default()
+    }
+
+    /// The store's clock is so much ahead of this machine's.
+    pub fn clock_ahead(by: Duration) -> Self {
+        Self {
+            clock_ahead: by,
+            ..Self::default()
+        }
     }
 
     /// How many operations were asked for so far.
@@ -227,7 +237,12 @@ impl ObjectStore for Faulty {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        let listing = self.inner.list(prefix);
+        let ahead = self.faults.clock_ahead;
+        let listing = self.inner.list(prefix).map_ok(move |mut object| {
+            object.last_modified += ahead;
+            object
+        });
+        let listing = listing.boxed();
         let faults = self.faults.clone();
         futures::stream::once(async move { faults.apply(async { Ok(listing) }).await })
             .flat_map(|opened| match opened {

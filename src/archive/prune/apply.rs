@@ -1,11 +1,12 @@
 //! Carries out a prune: first the commit that says it, then the deletions that the commit allows.
 
-use super::plan::{ObjectGoing, ObjectKind, PrunePlan, Tip, commit_of};
+use super::plan::{CLOCKS_APART_MS, ObjectGoing, ObjectKind, PrunePlan, Tip, commit_of};
 use crate::archive::open::{generation_path, seal};
 use crate::archive::retention::Retention;
 use crate::archive::{Archive, Error, Result, Snapshot};
 use crate::base::{CancellationToken, Digest, Progress, TimestampMs, time};
 use crate::store;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 /// What came of a prune.
@@ -47,10 +48,15 @@ impl PrunePlan {
             bytes: 0,
             left: 0,
         };
+        if !self.objects.is_empty() {
+            check_clock(archive).await?;
+        }
         if let Some(retention) = &self.retention {
             let mut retention = retention.clone();
-            let now = TimestampMs(self.now.0.max(time::now().0));
-            // The grace time begins when it is said, not when it was planned.
+            let now = self.now.max(time::now());
+            // The grace time begins when it is said, not when it was planned; and a clock that is behind those that
+            // wrote the archive does not end it early.
+            let now = now.max(tip.manifest().finished).max(self.written);
             if self.marks_anew
                 && let Some(own) = retention.rounds.last_mut()
             {
@@ -74,6 +80,38 @@ impl PrunePlan {
         }
         Ok(done)
     }
+}
+
+/// Whether this machine's clock and the store's agree: what is deleted was judged by both. Asked of the store by an
+/// object that is made for it.
+async fn check_clock(archive: &Archive) -> Result<()> {
+    let store = archive.store();
+    let path = format!("staging/{}", uuid::Uuid::new_v4());
+    store
+        .create(&path, Bytes::from_static(b"what time is it"))
+        .await?;
+    let here = time::now();
+    let probe = store.list_objects("staging").await?;
+    let probe = probe.into_iter().find(|object| object.path == path);
+    match store.delete(&path).await {
+        Ok(()) | Err(store::Error::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match probe {
+        Some(probe) if clocks_agree(here, probe.modified) => Ok(()),
+        Some(probe) => Err(Error::Clocks {
+            here,
+            store: probe.modified,
+        }),
+        // Taken by another prune that cleans up: then nothing is known of the clock.
+        None => Err(Error::BadInput {
+            why: format!("{path} is gone as soon as it is written"),
+        }),
+    }
+}
+
+fn clocks_agree(here: TimestampMs, store: TimestampMs) -> bool {
+    here.0.abs_diff(store.0) <= CLOCKS_APART_MS.unsigned_abs()
 }
 
 async fn delete(archive: &Archive, object: &ObjectGoing) -> Result<()> {
@@ -123,5 +161,25 @@ pub(super) async fn commit(
             found: number,
         }),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_are_minutes_apart_agree_and_no_others() {
+        let here = TimestampMs(1_700_000_000_000);
+        for (apart, agree) in [
+            (0, true),
+            (600_000, true),
+            (-600_000, true),
+            (600_001, false),
+            (-86_400_000, false),
+        ] {
+            assert_eq!(clocks_agree(here, TimestampMs(here.0 + apart)), agree);
+        }
+        assert!(!clocks_agree(here, TimestampMs(0)));
     }
 }

@@ -31,6 +31,8 @@ pub struct PrunePlan {
     pub policy: Policy,
     /// The clock that the grace time is counted by.
     pub now: TimestampMs,
+    /// When the newest object was written by the store's clock: a grace time begins no earlier.
+    pub written: TimestampMs,
     /// Every recovery point, oldest first.
     pub points: Vec<PlannedPoint>,
     /// Records that leave the archive, by topic and partition.
@@ -125,6 +127,9 @@ pub enum ObjectKind {
     Manifest,
 }
 
+/// How far clocks may be apart.
+pub(super) const CLOCKS_APART_MS: i64 = 600_000;
+
 /// Which recovery points a segment is held by: those that are there, those that are there after this prune, those
 /// that are kept.
 const BEFORE: u8 = 1;
@@ -164,6 +169,13 @@ impl PrunePlan {
     /// Whether it would change anything.
     pub fn is_empty(&self) -> bool {
         self.retention.is_none() && self.objects.is_empty()
+    }
+
+    /// The recovery points that are later than now: the clock of the machine that made them was ahead.
+    pub fn from_the_future(&self) -> impl Iterator<Item = &PlannedPoint> {
+        let latest = TimestampMs(self.now.0.saturating_add(CLOCKS_APART_MS));
+        let points = self.points.iter();
+        points.filter(move |point| point.consistency_point > latest)
     }
 
     /// The numbers that it marks.
@@ -313,6 +325,7 @@ impl Planner<'_> {
             tip: self.tip,
             policy: self.policy.clone(),
             now: self.now,
+            written: written(listing, &sorted.foreign).unwrap_or(self.now),
             data: data_going(&holdings, &kept),
             points: fates.points,
             objects: sorted.going,
@@ -347,7 +360,7 @@ impl Planner<'_> {
             .filter(|generation| standing(generation.number) == Standing::Point)
             .map(candidate)
             .collect();
-        let mut kept = choose(self.policy, &points);
+        let mut kept = choose(self.policy, &points, self.now);
         let retention = self.catalogue.retention();
         let mut fates = Fates {
             points: Vec::new(),
@@ -481,6 +494,13 @@ impl Planner<'_> {
             abandoned: said.abandoned,
         }
     }
+}
+
+/// When the newest object of the archive's own was written.
+fn written(listing: &[Listed], foreign: &[String]) -> Option<TimestampMs> {
+    let foreign: BTreeSet<&String> = foreign.iter().collect();
+    let own = listing.iter().filter(|one| !foreign.contains(&one.path));
+    own.map(|object| object.modified).max()
 }
 
 /// What a commit says, before it is brought into its form.

@@ -75,7 +75,11 @@ pub(super) struct Candidate {
 ///
 /// Partial ones are kept by `keep_within` only, or as long as no whole one is newer: what a run did not finish is no
 /// substitute for a whole recovery point.
-pub(super) fn choose(policy: &Policy, points: &[Candidate]) -> BTreeMap<u64, Vec<String>> {
+pub(super) fn choose(
+    policy: &Policy,
+    points: &[Candidate],
+    now: TimestampMs,
+) -> BTreeMap<u64, Vec<String>> {
     let mut kept: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     let mut keep = |number: u64, why: String| kept.entry(number).or_default().push(why);
     let Some(newest) = points.last() else {
@@ -92,8 +96,10 @@ pub(super) fn choose(policy: &Policy, points: &[Candidate]) -> BTreeMap<u64, Vec
         keep(point.number, format!("last {}", policy.keep_last));
     }
     if let Some(within) = policy.keep_within_ms {
+        // One that a host with a fast clock made must not make all others old.
+        let newest = newest.consistency_point.min(now);
         for point in points {
-            if newest.consistency_point.0 - point.consistency_point.0 <= within {
+            if newest.0.saturating_sub(point.consistency_point.0) <= within {
                 keep(point.number, "within".to_string());
             }
         }
@@ -160,7 +166,8 @@ mod tests {
     }
 
     fn kept(policy: &Policy, points: &[Candidate]) -> Vec<(u64, String)> {
-        let kept = choose(policy, points).into_iter();
+        let now = parse_instant("2026-11-21", TimestampMs(0)).unwrap();
+        let kept = choose(policy, points, now).into_iter();
         kept.map(|(number, why)| (number, why.join(", "))).collect()
     }
 
@@ -214,6 +221,24 @@ mod tests {
         assert_eq!(
             kept(&policy, &points),
             owned(&[(2, "within"), (3, "within, newest")])
+        );
+    }
+
+    #[test]
+    fn a_point_from_a_clock_that_is_ahead_makes_no_other_old() {
+        let points = [
+            at(1, "2026-10-18T10:00:00Z"),
+            at(2, "2026-11-19T10:00:00Z"),
+            at(3, "2026-11-20T10:00:00Z"),
+            at(4, "2027-11-20T10:00:00Z"),
+        ];
+        let policy = Policy {
+            keep_within_ms: Some(7 * DAY),
+            ..Policy::default()
+        };
+        assert_eq!(
+            kept(&policy, &points),
+            owned(&[(2, "within"), (3, "within"), (4, "within, newest")])
         );
     }
 

@@ -230,6 +230,8 @@ fn of_archive(error: &archive::Error) -> Described {
             .fact("now", "back this cluster up into another archive"),
         E::NotInSnapshot { .. } => Described::new("E0368", message),
         E::Store(error) => of_store(error),
+        E::Clocks { .. } => Described::new("E0369", message)
+            .fact("now", "set the clock that is wrong, then prune again"),
         _ => Described::new("E0369", message),
     }
 }

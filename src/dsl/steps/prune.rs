@@ -325,6 +325,13 @@ impl PruneStep {
         if kept.len() > KEPT_SHOWN {
             notes.push(format!("… and {} more: --detail", kept.len() - KEPT_SHOWN));
         }
+        for point in plan.from_the_future() {
+            notes.push(format!(
+                "generation {} says {}, which is not yet: a clock was ahead, durations count from now",
+                point.number,
+                minute(point.consistency_point)
+            ));
+        }
         let waiting = plan.points.iter().filter_map(|point| match point.fate {
             Fate::Marked { until, .. } => Some((point.number, until)),
             _ => None,
