@@ -6,7 +6,7 @@ mod engine_backup_support;
 use bytes::Bytes;
 use engine_backup_support::{World, archived, batch, quick};
 use kbr::archive::{
-    Archive, Depth, NewGeneration, Policy, Progressed, PrunePlan, Retention, RunOptions,
+    Archive, Depth, NewGeneration, Numbers, Policy, Progressed, PrunePlan, Retention, RunOptions,
     TopicEntry, VerifyReport,
 };
 use kbr::base::{CancellationToken, NoProgress, TimestampMs, TopicId, time};
@@ -105,6 +105,163 @@ async fn groups_that_were_damaged_since_are_written_anew_by_the_next_run() {
         .map(|s| (s.from, s.to))
         .collect();
     assert_eq!(whole, [(2, 2)]);
+}
+
+#[tokio::test]
+async fn a_damaged_end_of_a_pruned_chain_is_the_damage_and_not_what_was_pruned() {
+    let world = world_of(34).await;
+    let store = &world.store;
+    let later = TimestampMs(time::now().0 + DAY / 2);
+    prune(store, later).await;
+    world
+        .sandbox
+        .set_committed("billing", "orders", 0, 9, "last");
+    world.backup().await;
+    prune(store, TimestampMs(later.0 + DAY / 2)).await;
+    let listed = store.list("generations").await.unwrap();
+    assert!(listed.len() < 10, "{listed:?}");
+    let tip = listed.last().unwrap().0.clone();
+    assert_eq!(tip, "generations/00000037.json");
+    flip(store, &tip).await;
+
+    let error = open(store).await.latest().await.unwrap_err();
+    let damage = error.damage().unwrap();
+    assert_eq!(damage.object, tip);
+    assert_eq!(damage.restorable, "generation 36 and what it holds");
+    let listing = open(store).await.listing(None).await.unwrap();
+    let named: Vec<&str> = listing.damages.iter().map(|d| d.object.as_str()).collect();
+    assert_eq!(named, [tip.as_str()]);
+    assert_eq!(listing.generations[0].number, 36);
+
+    let report = verify(store).await;
+    let manifests = report
+        .damages
+        .iter()
+        .filter(|d| d.object.starts_with("generations/"));
+    let manifests: Vec<String> = manifests.map(ToString::to_string).collect();
+    assert_eq!(manifests.len(), 2, "{manifests:?}");
+    assert!(
+        manifests[0].contains("00000001.json to 00000032.json")
+            && manifests[0].contains("pruned or lost"),
+        "{manifests:?}"
+    );
+    assert!(manifests[1].starts_with(&tip), "{manifests:?}");
+    let newest = report.restorable.whole.last().unwrap();
+    assert_eq!(newest.to, 36);
+}
+
+#[tokio::test]
+async fn a_stray_name_with_a_huge_number_ends_nothing() {
+    for number in [99_999_999_999_999, u64::MAX] {
+        a_stray_name_ends_nothing(&format!("generations/{number}.json")).await;
+    }
+    // Numbers begin at 1.
+    let world = world_of(2).await;
+    let zero = "generations/00000000.json";
+    world.store.create(zero, Bytes::new()).await.unwrap();
+    assert_eq!(world.latest().await.number(), 2);
+    assert_eq!(verify(&world.store).await.damages, []);
+    assert_eq!(verify(&world.store).await.unreferenced, [zero]);
+}
+
+async fn a_stray_name_ends_nothing(stray: &str) {
+    let world = world_of(2).await;
+    world.store.create(stray, Bytes::new()).await.unwrap();
+    let archive = open(&world.store).await;
+    let error = archive.latest().await.unwrap_err();
+    assert_eq!(error.damage().unwrap().object, stray);
+    let listing = archive.listing(Some(20)).await.unwrap();
+    assert_eq!(listing.damages.len(), 1, "{:?}", listing.damages);
+    assert_eq!(listing.generations[0].number, 2);
+    let report = verify(&world.store).await;
+    let whole: Vec<_> = report
+        .restorable
+        .whole
+        .iter()
+        .map(|s| (s.from, s.to))
+        .collect();
+    assert_eq!(whole, [(1, 2)]);
+    assert!(report.damages.iter().any(|damage| damage.object == stray));
+}
+
+#[tokio::test]
+async fn what_a_damaged_end_may_have_pruned_is_not_said_to_be_lost() {
+    let world = world_of(2).await;
+    let later = TimestampMs(time::now().0 + DAY / 2);
+    prune(&world.store, later).await;
+    world
+        .sandbox
+        .set_committed("billing", "orders", 0, 9, "last");
+    world.backup().await;
+    prune(&world.store, TimestampMs(later.0 + DAY / 2)).await;
+    let tip = world.store.list("generations").await.unwrap();
+    let tip = tip.last().unwrap().0.clone();
+    assert_eq!(tip, "generations/00000005.json");
+    assert_eq!(verify(&world.store).await.damages, []);
+    flip(&world.store, &tip).await;
+    let report = verify(&world.store).await;
+    let said: Vec<String> = report.damages.iter().map(ToString::to_string).collect();
+    // The groups of the first generation went with it, its manifest stays as a link.
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].starts_with(&tip), "{said:?}");
+    assert!(said[1].starts_with("groups/00000001-"), "{said:?}");
+    assert!(said[1].contains("pruned or lost"), "{said:?}");
+    assert_eq!(report.restorable.newest, Some(4));
+    assert_eq!(report.restorable.whole.last().unwrap().to, 4);
+}
+
+#[tokio::test]
+async fn a_damaged_prune_below_a_newer_generation_is_named_with_what_is_restorable() {
+    let world = world_of(34).await;
+    let later = TimestampMs(time::now().0 + DAY / 2);
+    prune(&world.store, later).await;
+    prune(&world.store, TimestampMs(later.0 + DAY / 2)).await;
+    world
+        .sandbox
+        .set_committed("billing", "orders", 0, 9, "last");
+    world.backup().await;
+    let prune = "generations/00000036.json";
+    flip(&world.store, prune).await;
+    let error = open(&world.store).await.latest().await.unwrap_err();
+    let damage = error.damage().unwrap();
+    assert_eq!(damage.object, prune);
+    assert_eq!(damage.restorable, "generation 34 and what it holds");
+    let report = verify(&world.store).await;
+    let said: Vec<String> = report.damages.iter().map(ToString::to_string).collect();
+    let lost = said.iter().filter(|one| !one.contains("pruned or lost"));
+    let lost: Vec<&String> = lost.collect();
+    assert_eq!(lost.len(), 1, "{said:?}");
+    assert!(lost[0].starts_with(prune), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_retention_that_takes_a_huge_range_costs_nothing() {
+    let world = world_of(1).await;
+    let archive = open(&world.store).await;
+    let (mut generation, _) = archive.read_generation(1).await.unwrap();
+    // A checkpoint like the first, after as many that were pruned.
+    let number = 99_999_999_999;
+    let gone = Numbers {
+        first: 2,
+        last: number - 1,
+    };
+    generation.number = number;
+    generation.parent = Some(world.latest().await.digest());
+    generation.retention = Some(Retention {
+        gone: vec![gone],
+        commits: vec![number],
+        ..Retention::default()
+    });
+    let body = serde_json::to_string(&generation).unwrap();
+    let hash = kbr::base::Digest::of(body.as_bytes()).hex();
+    let sealed = format!("{{\"blake3\":\"{hash}\",\"body\":{body}}}\n");
+    let path = format!("generations/{number}.json");
+    let sealed = Bytes::from(sealed);
+    world.store.create(&path, sealed).await.unwrap();
+    assert_eq!(world.latest().await.number(), 1);
+    assert_eq!(archive.listing(None).await.unwrap().count, 1);
+    assert_eq!(verify(&world.store).await.damages, []);
+    prune(&world.store, time::now()).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 use super::manifest::Generation;
 use super::open::{LOOK_BACK, check_link, generation_path};
-use super::retention::{Retention, RetentionRef, Standing};
+use super::retention::{Numbers, Retention, RetentionRef, Standing};
 use super::{Archive, Damage, DamageKind, Error, Result, Witnessed};
 use crate::base::Digest;
 use std::sync::Arc;
@@ -85,6 +85,22 @@ impl Catalogue {
     }
 }
 
+/// What was pruned, as far as an archive still tells.
+#[derive(Debug, Default)]
+pub(super) struct LastKnown {
+    pub retention: Arc<Retention>,
+    /// Why it may be out of date: the newest generation, or the one that it leads to, cannot be read. Then nobody can tell
+    /// what is gone from what is lost.
+    pub damage: Option<Damage>,
+}
+
+impl LastKnown {
+    /// Whether what is not there and not said to be pruned is lost.
+    pub fn is_certain(&self) -> bool {
+        self.damage.is_none()
+    }
+}
+
 impl Archive {
     /// The generations of the archive. A manifest that is missing without having been pruned is damage.
     pub async fn catalogue(&self) -> Result<Catalogue> {
@@ -97,36 +113,37 @@ impl Archive {
                 retention: Arc::default(),
             });
         };
-        let (newest, retention) = match self.read_generation(last).await {
-            Ok((newest, digest)) => {
-                let retention = self.retention_of(&newest, digest).await?;
-                (Ok((newest, digest)), retention)
+        let (newest, digest) = match self.read_generation(last).await {
+            Ok(newest) => newest,
+            // Whether numbers that are not there were pruned, only it could tell: it is the damage, not they.
+            Err(Error::Damaged(damage)) => {
+                let known = self.last_retention(&listed).await?;
+                let error = self.with_restorable(*damage, last, &known.retention);
+                return Err(error.await);
             }
-            // A hole is looked for all the same: it is what happened first.
-            Err(Error::Damaged(damage)) => (Err(damage), self.last_retention(&listed).await?),
             Err(error) => return Err(error),
         };
-        let (at, retention) = retention;
-        let mut numbers = Vec::with_capacity(listed.len());
-        for number in 1..=last {
-            if retention.is_gone(number) {
-                continue;
+        let (at, retention) = match self.retention_of(&newest, digest).await {
+            Ok(found) => found,
+            Err(Error::Damaged(damage)) => {
+                let known = self.last_retention(&listed).await?;
+                let after = last.saturating_add(1);
+                let error = self.with_restorable(*damage, after, &known.retention);
+                return Err(error.await);
             }
-            if listed.binary_search(&number).is_err() {
-                let damage = Damage::new(generation_path(number), DamageKind::Missing);
-                return Err(self.with_restorable(damage, number, &retention).await);
-            }
-            numbers.push(number);
+            Err(error) => return Err(error),
+        };
+        if let Some(hole) = holes(&listed, &retention).first() {
+            let damage = damage_of(*hole);
+            return Err(self.with_restorable(damage, hole.first, &retention).await);
         }
-        match newest {
-            Ok(newest) => Ok(Catalogue {
-                numbers,
-                newest: Some(newest),
-                at,
-                retention,
-            }),
-            Err(damage) => Err(self.with_restorable(*damage, last, &retention).await),
-        }
+        let numbers = listed.into_iter();
+        Ok(Catalogue {
+            numbers: numbers.filter(|n| !retention.is_gone(*n)).collect(),
+            newest: Some((newest, digest)),
+            at,
+            retention,
+        })
     }
 
     /// What a generation knows of what was pruned.
@@ -157,18 +174,110 @@ impl Archive {
         }
     }
 
-    /// What was pruned, as far as an archive with a damaged end still tells.
-    pub(super) async fn last_retention(
-        &self,
-        listed: &[u64],
-    ) -> Result<(Option<RetentionRef>, Arc<Retention>)> {
+    /// What was pruned, also of an archive with a damaged end.
+    pub(super) async fn last_retention(&self, listed: &[u64]) -> Result<LastKnown> {
+        let mut known = LastKnown::default();
         for number in listed.iter().rev().take(LOOK_BACK as usize) {
-            match self.read_generation(*number).await {
-                Ok((generation, digest)) => return self.retention_of(&generation, digest).await,
-                Err(Error::Damaged(_)) => {}
+            let read = async {
+                let (generation, digest) = self.read_generation(*number).await?;
+                self.retention_of(&generation, digest).await
+            };
+            match read.await {
+                Ok((_, retention)) => {
+                    known.retention = retention;
+                    break;
+                }
+                Err(Error::Damaged(damage)) => {
+                    known.damage.get_or_insert(*damage);
+                }
                 Err(error) => return Err(error),
             }
         }
-        Ok((None, Arc::default()))
+        Ok(known)
+    }
+}
+
+/// The numbers below the last listed one that are neither there nor pruned, as ranges: a stray name may carry any
+/// number, so nothing may walk up to it.
+pub(super) fn holes(listed: &[u64], retention: &Retention) -> Vec<Numbers> {
+    let mut holes = Vec::new();
+    let mut next = 1_u64;
+    for number in listed {
+        if *number > next {
+            missing(next, *number - 1, retention, &mut holes);
+        }
+        next = number.saturating_add(1);
+    }
+    holes
+}
+
+/// The parts of `first` to `last` that no prune has taken.
+fn missing(mut first: u64, last: u64, retention: &Retention, holes: &mut Vec<Numbers>) {
+    let begin = retention.gone.partition_point(|gone| gone.last < first);
+    for gone in &retention.gone[begin..] {
+        if gone.first > last {
+            break;
+        }
+        if gone.first > first {
+            let last = gone.first - 1;
+            holes.push(Numbers { first, last });
+        }
+        if gone.last >= last {
+            return;
+        }
+        first = gone.last + 1;
+    }
+    holes.push(Numbers { first, last });
+}
+
+/// How many numbers these are.
+pub(super) fn count_of(range: Numbers) -> u64 {
+    (range.last - range.first).saturating_add(1)
+}
+
+/// Manifests that are missing.
+pub(super) fn damage_of(hole: Numbers) -> Damage {
+    let first = generation_path(hole.first);
+    match count_of(hole) {
+        1 => Damage::new(first, DamageKind::Missing),
+        count => {
+            let path = format!("{first} to {:08}.json", hole.last);
+            Damage::new(path, DamageKind::AllMissing { count })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(listed: &[u64], gone: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let gone = gone.iter();
+        let retention = Retention {
+            gone: gone
+                .map(|(first, last)| Numbers {
+                    first: *first,
+                    last: *last,
+                })
+                .collect(),
+            ..Retention::default()
+        };
+        let holes = holes(listed, &retention).into_iter();
+        holes.map(|hole| (hole.first, hole.last)).collect()
+    }
+
+    #[test]
+    fn what_is_neither_there_nor_pruned_is_a_hole_however_far_a_number_lies() {
+        assert_eq!(pairs(&[1, 2, 3], &[]), []);
+        assert_eq!(pairs(&[2, 5], &[]), [(1, 1), (3, 4)]);
+        assert_eq!(pairs(&[1, 9], &[(2, 8)]), []);
+        assert_eq!(
+            pairs(&[1, 20], &[(3, 5), (8, 8)]),
+            [(2, 2), (6, 7), (9, 19)]
+        );
+        assert_eq!(pairs(&[7], &[(1, 3), (5, 6)]), [(4, 4)]);
+        let last = u64::MAX;
+        assert_eq!(pairs(&[1, last], &[]), [(2, last - 1)]);
+        assert_eq!(pairs(&[1, last], &[(2, last)]), []);
     }
 }

@@ -189,6 +189,12 @@ impl fmt::Display for Damage {
 pub enum DamageKind {
     #[error("it is missing")]
     Missing,
+    #[error("all {count} of them are missing")]
+    AllMissing { count: u64 },
+    #[error("it is not there, pruned or lost: the generation that would tell cannot be read")]
+    PrunedOrLost,
+    #[error("{count} are not there, pruned or lost: the generation that would tell cannot be read")]
+    SomePrunedOrLost { count: u64 },
     #[error("it is {found} bytes, not {expected}")]
     Size { expected: u64, found: u64 },
     #[error("its BLAKE3 hash is {found}, not {expected}")]
@@ -227,5 +233,16 @@ impl fmt::Display for Held {
             "{}-{} offsets {} to {}",
             self.topic, self.partition, self.first, self.last
         )
+    }
+}
+
+impl DamageKind {
+    /// What of it can be said if nobody can tell what was pruned.
+    pub(super) fn in_doubt(self) -> Self {
+        match self {
+            Self::Missing => Self::PrunedOrLost,
+            Self::AllMissing { count } => Self::SomePrunedOrLost { count },
+            other => other,
+        }
     }
 }

@@ -195,7 +195,7 @@ impl Archive {
         if number == 0 || number > newest {
             return Err(Error::NoSuchGeneration { number, newest });
         }
-        let (_, retention) = self.last_retention(&listed).await?;
+        let retention = self.last_retention(&listed).await?.retention;
         match retention.standing(number) {
             Standing::Point | Standing::Marked(_) => {}
             Standing::Retention => return Err(Error::NoRecoveryPoint { number }),
@@ -330,19 +330,22 @@ impl Archive {
         number: u64,
         retention: &Retention,
     ) -> Error {
-        let mut candidate = number.saturating_sub(1);
-        let lowest = candidate.saturating_sub(LOOK_BACK);
         damage.restorable = "nothing (no generation before it is whole)".into();
-        while candidate > lowest {
-            let is_point = matches!(
-                retention.standing(candidate),
+        // By what is listed: a number may be any, and so may be the one before it.
+        let listed = self.listed().await.unwrap_or_default();
+        let before = listed.into_iter().rev().filter(|listed| *listed < number);
+        let is_point = |number: &u64| {
+            matches!(
+                retention.standing(*number),
                 Standing::Point | Standing::Marked(_)
-            );
-            if is_point && let Ok(snapshot) = self.snapshot_at(candidate, None, retention).await {
+            )
+        };
+        let before: Vec<u64> = before.filter(is_point).take(LOOK_BACK as usize).collect();
+        for candidate in before {
+            if let Ok(snapshot) = self.snapshot_at(candidate, None, retention).await {
                 damage.restorable = format!("generation {} and what it holds", snapshot.number());
                 break;
             }
-            candidate -= 1;
         }
         damage.into()
     }
@@ -357,7 +360,7 @@ pub(super) fn generation_number(path: &str) -> Option<u64> {
     let name = path.strip_prefix(GENERATIONS)?.strip_prefix('/')?;
     let digits = name.strip_suffix(".json")?;
     let number = digits.parse().ok()?;
-    (generation_path(number) == path).then_some(number)
+    (number > 0 && generation_path(number) == path).then_some(number)
 }
 
 pub(super) fn check_link(number: u64, expected: Digest, found: Digest) -> Result<()> {

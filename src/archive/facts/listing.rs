@@ -1,5 +1,6 @@
 //! The list of an archive's generations, with what each run added.
 
+use crate::archive::catalogue::{damage_of, holes};
 use crate::archive::manifest::Generation;
 use crate::archive::merge::Merged;
 use crate::archive::open::READ_TOGETHER;
@@ -51,6 +52,8 @@ pub struct Listing {
     pub count: u64,
     /// The newest number that is there, recovery point or not, and its hash if it can be read.
     pub tip: (u64, Option<Digest>),
+    /// How many of them are older than those that are listed.
+    pub hidden: u64,
     /// Newest first.
     pub generations: Vec<GenerationFacts>,
     /// Generations that are there no more, or cannot be read, and are no recovery points that were pruned.
@@ -65,8 +68,11 @@ impl Archive {
         let Some(newest) = listed.last().copied() else {
             return Err(Error::Empty { url: self.url() });
         };
-        let (_, retention) = self.last_retention(&listed).await?;
-        let there: Vec<u64> = (1..=newest)
+        let known = self.last_retention(&listed).await?;
+        let retention = &known.retention;
+        let holes = holes(&listed, retention);
+        let there: Vec<u64> = listed
+            .into_iter()
             .filter(|number| !retention.is_gone(*number))
             .collect();
         let is_point = |number: u64| {
@@ -84,12 +90,19 @@ impl Archive {
         let mut listing = Listing {
             count: points.len() as u64,
             tip: (newest, None),
+            hidden: skipped as u64,
             ..Listing::default()
         };
         let Some(first) = points.get(skipped).copied() else {
             return Ok(listing);
         };
         let begin = begin(first, newest);
+        // Whether a damaged end has pruned them nobody can tell; that it is damaged is said in any case.
+        let holes = holes
+            .into_iter()
+            .filter(|hole| known.is_certain() && hole.last >= first);
+        listing.damages.extend(holes.map(damage_of));
+        let mut previous = None;
         // `None` while it is not known what the archive held before.
         let mut before = None;
         let read = there.into_iter().filter(|number| *number >= begin);
@@ -97,6 +110,10 @@ impl Archive {
             .map(async |number| (number, self.read_generation(number).await))
             .buffered(READ_TOGETHER);
         while let Some((number, read)) = reads.next().await {
+            if previous.is_some_and(|previous| previous + 1 != number) {
+                before = None;
+            }
+            previous = Some(number);
             let (generation, digest) = match read {
                 Ok(read) => read,
                 Err(Error::Damaged(damage)) => {
@@ -143,10 +160,13 @@ impl Listing {
 /// Where to begin to read: if there is a checkpoint among the wanted, what it added shows only against what was
 /// there before it, which the checkpoint before tells.
 fn begin(first: u64, newest: u64) -> u64 {
-    let checkpoint = (first - 1).next_multiple_of(CHECKPOINT_EVERY) + 1;
-    match checkpoint <= newest {
-        true => first.min(checkpoint.saturating_sub(CHECKPOINT_EVERY).max(1)),
-        false => first,
+    // A name may carry any number.
+    let before = (first - 1).checked_next_multiple_of(CHECKPOINT_EVERY);
+    match before.and_then(|before| before.checked_add(1)) {
+        Some(checkpoint) if checkpoint <= newest => {
+            first.min(checkpoint.saturating_sub(CHECKPOINT_EVERY).max(1))
+        }
+        _ => first,
     }
 }
 
@@ -219,6 +239,7 @@ mod tests {
             (40, 70, 33),
             (65, 65, 33),
             (9_981, 10_000, 9_953),
+            (u64::MAX, u64::MAX, u64::MAX),
         ] {
             assert_eq!(begin(first, newest), expected, "{first}..={newest}");
         }

@@ -464,7 +464,7 @@ impl Planner<'_> {
     fn retention(&self, said: Said, needed: &BTreeSet<u64>) -> Retention {
         let old = self.catalogue.retention();
         let next = self.tip.number + 1;
-        let gone = ranges((1..next).filter(|number| !needed.contains(number)));
+        let gone = between(needed, next);
         let borders = needed.iter().filter(|number| {
             let holes = [**number - 1, **number + 1];
             let is_hole = |number: &u64| *number > 0 && *number < next && !needed.contains(number);
@@ -509,6 +509,20 @@ struct Said {
     deletes: Vec<u64>,
     floors: Offsets,
     abandoned: Vec<String>,
+}
+
+/// The numbers from 1 to below `next` that are none of these.
+fn between(needed: &BTreeSet<u64>, next: u64) -> Vec<Numbers> {
+    let mut ranges = Vec::new();
+    let mut first = 1;
+    for number in needed.iter().copied().chain([next]) {
+        if number > first {
+            let last = number - 1;
+            ranges.push(Numbers { first, last });
+        }
+        first = number + 1;
+    }
+    ranges
 }
 
 fn ranges(numbers: impl Iterator<Item = u64>) -> Vec<Numbers> {

@@ -3,17 +3,21 @@
 
 use super::pruned::Pruned;
 use super::{Listed, ListedStream, VerifyOptions, VerifyReport, keep};
+use crate::archive::catalogue::{LastKnown, count_of, damage_of, holes};
 use crate::archive::kept::{read_cluster, read_groups};
 use crate::archive::manifest::{Generation, TopicEntry};
 use crate::archive::merge::{Merged, Mismatch};
 use crate::archive::open::{READ_TOGETHER, check_link, generation_path, mismatched};
-use crate::archive::retention::{Retention, Standing};
+use crate::archive::retention::{Numbers, Retention, Standing};
 use crate::archive::segment::Stream;
-use crate::archive::{Archive, Damage, DamageKind, Error, Result};
+use crate::archive::{Archive, Damage, DamageKind, Result};
 use crate::base::{Digest, Progress};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// A hole of more generations is kept as a range: how many it has is whatever a name says.
+const LISTED_HOLE: u64 = 1024;
 
 /// What the generations say.
 #[derive(Default)]
@@ -24,6 +28,10 @@ pub(super) struct Chain {
     pub segments: BTreeMap<String, Listed>,
     /// Every recovery point, and what can be read of it as far as manifests go.
     pub generations: BTreeMap<u64, State>,
+    /// Many that are lost, one after the other; not in `generations`.
+    pub holes: Vec<Numbers>,
+    /// Whether what is not there may have been pruned.
+    doubtful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +44,37 @@ pub(super) enum State {
 }
 
 impl Chain {
+    /// The newest recovery point that can be read. A prune never takes it.
+    pub(super) fn newest(&self) -> Option<u64> {
+        let mut newest = self.generations.iter().rev();
+        let newest = newest.find(|(_, state)| **state != State::Unreadable);
+        newest.map(|(number, _)| *number)
+    }
+
+    /// If nobody can tell what was pruned, segments that are not there, and that the newest recovery point does not
+    /// need, may have been.
+    pub(super) fn doubt(&self, damages: &mut [Damage]) {
+        let newest = self.newest();
+        for damage in damages.iter_mut().filter(|_| self.doubtful) {
+            let Some(listed) = self.segments.get(&damage.object) else {
+                continue;
+            };
+            let needed = |newest: u64| {
+                let mut streams = listed.streams.values();
+                streams.any(|stream| stream.is_held_by(newest))
+            };
+            if !newest.is_some_and(needed) {
+                damage.kind = DamageKind::in_doubt(damage.kind.clone());
+            }
+        }
+    }
+
     /// Leaves out what one generation does not need.
     pub(super) fn only(&mut self, number: u64) {
         self.generations.retain(|known, _| *known == number);
+        self.holes.clear();
         self.segments.retain(|_, listed| {
-            listed.streams.retain(|_, stream| {
-                stream.since <= number && stream.until.is_none_or(|until| number < until)
-            });
+            listed.streams.retain(|_, stream| stream.is_held_by(number));
             !listed.streams.is_empty()
         });
     }
@@ -57,18 +89,21 @@ pub(super) async fn walk(
 ) -> Result<Chain> {
     let listed = archive.listed().await?;
     let newest = listed.last().copied().unwrap_or(0);
-    // A damaged one is found again below, by its own name.
-    let retention = match archive.last_retention(&listed).await {
-        Ok((_, retention)) => retention,
-        Err(Error::Damaged(damage)) => {
-            report.damages.push(*damage);
-            Arc::default()
-        }
-        Err(error) => return Err(error),
-    };
-    progress.doing(&format!("reading {newest} generations"));
+    let LastKnown { retention, damage } = archive.last_retention(&listed).await?;
+    let doubtful = damage.is_some();
+    // Most are found again below, by their own names.
+    report.damages.extend(damage);
+    let holes = holes(&listed, &retention);
+    let there: Vec<u64> = listed
+        .into_iter()
+        .filter(|number| !retention.is_gone(*number))
+        .collect();
+    progress.doing(&format!("reading {} generations", there.len()));
     let mut walk = Walk {
-        chain: Chain::default(),
+        chain: Chain {
+            doubtful,
+            ..Chain::default()
+        },
         kept: BTreeMap::new(),
         merged: Some(Merged::default()),
         parent: None,
@@ -76,9 +111,9 @@ pub(super) async fn walk(
     };
     let retention = walk.retention.clone();
     let mut pruned = Pruned::new(&retention);
-    let there: Vec<u64> = (1..=newest)
-        .filter(|number| !walk.retention.is_gone(*number))
-        .collect();
+    for hole in holes {
+        walk.hole(hole, &mut report.damages);
+    }
     let mut reads = futures::stream::iter(there)
         .map(async |number| (number, archive.read_generation(number).await))
         .buffered(READ_TOGETHER);
@@ -167,6 +202,26 @@ impl Walk {
         )
     }
 
+    /// Manifests that are not there.
+    fn hole(&mut self, hole: Numbers, damages: &mut Vec<Damage>) {
+        let mut damage = damage_of(hole);
+        if self.chain.doubtful {
+            damage.kind = DamageKind::in_doubt(damage.kind);
+            damages.push(damage);
+            return;
+        }
+        damages.push(damage);
+        if count_of(hole) > LISTED_HOLE {
+            self.chain.holes.push(hole);
+            return;
+        }
+        for number in hole.first..=hole.last {
+            if self.is_point(number) {
+                self.chain.generations.insert(number, State::Unreadable);
+            }
+        }
+    }
+
     fn lost(&mut self, number: u64) {
         if self.is_point(number) {
             self.chain.generations.insert(number, State::Unreadable);
@@ -238,6 +293,7 @@ impl Walk {
 
     async fn read_kept(&mut self, archive: &Archive, report: &mut VerifyReport) -> Result<()> {
         let kept = std::mem::take(&mut self.kept);
+        let newest = self.chain.newest();
         let mut reads = futures::stream::iter(kept.into_values())
             .map(async |object| {
                 let generation = &object.generation;
@@ -249,8 +305,14 @@ impl Walk {
             })
             .buffered(READ_TOGETHER);
         while let Some((read, numbers)) = reads.next().await {
+            let before = report.damages.len();
             if keep(&mut report.damages, read)?.is_some() {
                 continue;
+            }
+            if self.chain.doubtful && newest.is_none_or(|newest| !numbers.contains(&newest)) {
+                for damage in &mut report.damages[before..] {
+                    damage.kind = DamageKind::in_doubt(damage.kind.clone());
+                }
             }
             for number in numbers {
                 let state = self.chain.generations.entry(number);

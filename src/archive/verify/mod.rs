@@ -123,6 +123,12 @@ struct ListedStream {
     until: Option<u64>,
 }
 
+impl ListedStream {
+    fn is_held_by(&self, generation: u64) -> bool {
+        self.since <= generation && self.until.is_none_or(|until| generation < until)
+    }
+}
+
 impl Listed {
     /// The damage with everything that the segment held.
     fn damaged(&self, mut damage: Damage) -> Damage {
@@ -170,6 +176,7 @@ impl Archive {
                 }
             }
         }
+        chain.doubt(&mut report.damages);
         report
             .damages
             .sort_by(|one, other| one.object.cmp(&other.object));

@@ -34,12 +34,7 @@ impl Restorable {
             .iter()
             .filter_map(|damage| generation_number(&damage.object))
             .collect();
-        let newest = chain
-            .generations
-            .iter()
-            .rev()
-            .find(|(_, state)| **state != State::Unreadable)
-            .map(|(number, _)| *number);
+        let newest = chain.newest();
         let mut lost = Vec::new();
         for damage in damages {
             let Some(listed) = chain.segments.get(&damage.object) else {
@@ -78,12 +73,18 @@ impl Restorable {
                     .map(|(number, _)| *number),
             )
         };
+        let mut unreadable = of(|state, _| state == State::Unreadable);
+        unreadable.extend(chain.holes.iter().map(|hole| Span {
+            from: hole.first,
+            to: hole.last,
+        }));
+        unreadable.sort_by_key(|span| span.from);
         Self {
             whole: of(|state, broken| state == State::Readable && !broken),
             in_part: of(|state, broken| {
                 state == State::RecordsOnly || (state == State::Readable && broken)
             }),
-            unreadable: of(|state, _| state == State::Unreadable),
+            unreadable,
             newest,
             lost,
         }

@@ -88,13 +88,10 @@ fn draw(archive: &Archive, listing: &Listing, now: TimestampMs) -> String {
         counted(i128::from(listing.count), "generation"),
         table(&columns, &rows)
     );
-    let hidden = listing
-        .count
-        .saturating_sub(rows.len() as u64 + listing.damages.len() as u64);
-    if hidden > 0 {
+    if listing.hidden > 0 {
         text.push_str(&format!(
             "\n{} more; all of them: --limit 0\n",
-            grouped(hidden)
+            grouped(listing.hidden)
         ));
     }
     text
