@@ -4,10 +4,13 @@ mod engine_backup_support;
 
 use engine_backup_support::{NOW, World, batch, large_batch, quick};
 use kbr::archive::{Gap, GapKind, GroupOffset};
-use kbr::base::{Offset, PartitionId, Selection};
+use kbr::base::{CancellationToken, Offset, PartitionId, Progress, Selection};
 use kbr::engine::Error;
-use kbr::engine::backup::{Options, TopicState};
+use kbr::engine::backup::{self, Options, TopicState};
 use kbr::record::{BatchBuilder, BuildOptions, Codec, Headers, ProducerStamp};
+use kbr::sandbox::Action;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[tokio::test]
 async fn every_record_of_every_codec_arrives_unchanged() {
@@ -580,4 +583,144 @@ async fn a_run_held_to_a_rate_takes_its_time_and_takes_everything() {
     }
     // The last answer is paid for by nobody; a machine that is slow only adds to it.
     assert!(took.as_millis() >= 900, "{took:?}");
+}
+
+/// Cancels a run when so many records of a topic are put away.
+struct CancelAt {
+    topic: &'static str,
+    records: AtomicU64,
+    limit: u64,
+    cancel: CancellationToken,
+}
+
+impl Progress for CancelAt {
+    fn total(&self, _records: u64, _bytes: u64) {}
+    fn advance(&self, _records: u64, _bytes: u64) {}
+    fn doing(&self, _what: &str) {}
+    fn topic_advance(&self, topic: &str, records: u64, _bytes: u64) {
+        if topic == self.topic
+            && self.records.fetch_add(records, Ordering::Relaxed) + records >= self.limit
+        {
+            self.cancel.cancel();
+        }
+    }
+}
+
+#[tokio::test]
+async fn small_partitions_do_not_wait_behind_many_large_ones() {
+    let world = World::new(1).await;
+    // 600 KB in 60 offsets, and as much in 1200: by name and by number of offsets the small ones lie between.
+    for (topic, count, size) in [("large-few", 5, 10_000), ("large-many", 100, 500)] {
+        world.sandbox.create_topic(topic, 40, &[]).unwrap();
+        let part = large_batch(1, count, size);
+        for partition in 0..40 {
+            for _ in 0..12 {
+                world.sandbox.append(topic, partition, &part).unwrap();
+            }
+        }
+    }
+    world.sandbox.create_topic("small", 5, &[]).unwrap();
+    for partition in 0..5 {
+        let records = batch(Codec::None, 1, 100);
+        world.sandbox.append("small", partition, &records).unwrap();
+    }
+    // A large partition that is being written is asked for alone and for much, and then gets nothing: none of them comes
+    // to its end.
+    let (much, all) = ((2_i32 << 20) - 4096, 4_i32 << 20);
+    world.sandbox.intercept(move |request| {
+        let times = |value: i32| {
+            let windows = request.frame.windows(4);
+            windows
+                .filter(|bytes| **bytes == value.to_be_bytes())
+                .count()
+        };
+        // For the whole answer, and for the partition.
+        match request.api_key == 1 && (times(much) > 0 || times(all) > 1) {
+            true => Action::Error(56),
+            false => Action::Pass,
+        }
+    });
+    let plan = world.plan(&quick()).await.unwrap();
+    let cancel = CancellationToken::new();
+    let run = backup::Run {
+        name: "short".into(),
+        progress: Arc::new(CancelAt {
+            topic: "small",
+            records: AtomicU64::new(0),
+            limit: 500,
+            cancel: cancel.clone(),
+        }),
+        cancel,
+    };
+    let report = backup::apply(&plan, &world.client, &world.store, &run);
+    let report = report.await.unwrap();
+    assert!(report.cancelled);
+    assert_eq!(
+        report.failures,
+        [],
+        "the small ones came before any gave up"
+    );
+    for partition in 0..5 {
+        let records = world.source("small", partition, &[]);
+        assert_eq!(world.archived("small", partition).await, records);
+    }
+    // What was given back is read again, from where it was.
+    world.sandbox.clear_interceptors();
+    world.backup().await;
+    for topic in ["large-few", "large-many"] {
+        for partition in 0..40 {
+            let records = world.source(topic, partition, &[]);
+            assert!(world.archived(topic, partition).await == records);
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_large_partitions_arrive_whole_in_one_run() {
+    let world = World::new(1).await;
+    world.sandbox.create_topic("large", 90, &[]).unwrap();
+    let part = large_batch(1, 5, 10_000);
+    for partition in 0..90 {
+        for _ in 0..12 {
+            world.sandbox.append("large", partition, &part).unwrap();
+        }
+    }
+    world.backup().await;
+    for partition in 0..90 {
+        let records = world.source("large", partition, &[]);
+        assert_eq!(records.len(), 60);
+        assert!(world.archived("large", partition).await == records);
+    }
+}
+
+#[tokio::test]
+async fn topics_and_partitions_made_after_the_plan_make_the_generation_partial() {
+    let world = World::new(1).await;
+    let plan = world.plan(&quick()).await.unwrap();
+    assert_eq!(plan.topics.len(), 0);
+    world.sandbox.create_topic("orders", 1, &[]).unwrap();
+    let records = batch(Codec::None, 1, 10);
+    world.sandbox.append("orders", 0, &records).unwrap();
+    let report = world.apply(&plan).await.unwrap();
+    assert!(report.partial);
+    assert_eq!(
+        report.incomplete,
+        ["orders was created after this was planned; the next run takes it"]
+    );
+    let report = world.backup().await;
+    assert!(!report.partial);
+    assert_eq!(world.archived("orders", 0).await.len(), 10);
+    // As it was planned before the topic got more partitions.
+    world.sandbox.create_topic("payments", 3, &[]).unwrap();
+    let mut plan = world.plan(&quick()).await.unwrap();
+    let payments = &mut plan.topics[1];
+    payments.partition_count = 1;
+    payments.partitions.truncate(1);
+    let report = world.apply(&plan).await.unwrap();
+    assert!(report.partial);
+    assert_eq!(
+        report.incomplete,
+        ["payments has 2 new partitions since this was planned; the next run takes them"]
+    );
+    assert!(!world.backup().await.partial);
 }

@@ -9,7 +9,7 @@ use super::ends::{self, End};
 use super::fetch::{self, Fetched, Limits};
 use super::freshness::Freshness;
 use super::groups::{self, GroupsRead};
-use super::identity::Identity;
+use super::identity::{Identity, newcomers};
 use super::open_transactions::name_open_transactions;
 use super::options::Run;
 use super::plan::{Plan, PlanPartition, PlanTopic};
@@ -56,9 +56,9 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         run.progress.doing("reading committed offsets");
         // Of every topic: a group's offset on one that this run leaves out must not pass for one on an older
         // incarnation.
-        let ids: BTreeMap<String, TopicId> = client
-            .topics(TopicsWanted::All)
-            .await?
+        let listed = client.topics(TopicsWanted::All).await?;
+        let newcomers = newcomers(plan, &listed)?;
+        let ids: BTreeMap<String, TopicId> = listed
             .into_iter()
             .map(|topic| (topic.name, topic.id))
             .collect();
@@ -67,9 +67,9 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
         run.progress.doing("reading the ends of partitions");
         let consistency_point = time::now();
         let beginning = Beginning::look(plan, client).await?;
-        Ok::<_, Error>((groups, cluster, consistency_point, beginning))
+        Ok::<_, Error>((groups, cluster, consistency_point, beginning, newcomers))
     };
-    let (groups, cluster, consistency_point, beginning) = tokio::select! {
+    let (groups, cluster, consistency_point, beginning, newcomers) = tokio::select! {
         begun = beginning => begun?,
         // Nothing was read of any partition: there is nothing to keep.
         () = run.cancel.cancelled() => return Err(Error::Cancelled),
@@ -115,12 +115,14 @@ pub async fn apply(plan: &Plan, client: &Client, store: &Store, run: &Run) -> Re
     }
     let open = name_open_transactions(client, &done, &groups.groups).await;
     let mut incomplete = incomplete(cancelled, plan, &done, &failures, &groups);
-    incomplete.extend(open.committed_beyond);
-    incomplete.extend(cluster.incomplete);
     let partial = cancelled
         || !failures.is_empty()
         || !groups.failures.is_empty()
-        || !plan.incomplete.is_empty();
+        || !plan.incomplete.is_empty()
+        || !newcomers.is_empty();
+    incomplete.extend(first_few(newcomers, NAMED, "topic"));
+    incomplete.extend(open.committed_beyond);
+    incomplete.extend(cluster.incomplete);
     let mut freshness = Freshness::of(plan, &done, &ends, consistency_point);
     incomplete.append(&mut freshness.missed);
     let topics = entries(plan, &mut done, &freshness, writer.base());

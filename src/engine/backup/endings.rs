@@ -50,7 +50,7 @@ impl Fetcher {
                 }
             }
             Stage::Writing { .. } => track.stage = Stage::Ending { writing: true },
-            Stage::Waiting => track.stage = Stage::Finished,
+            Stage::Waiting | Stage::Large => track.stage = Stage::Finished,
             before @ (Stage::Ending { .. } | Stage::Finished) => track.stage = before,
         }
     }
@@ -59,6 +59,7 @@ impl Fetcher {
     pub(super) fn stop(&mut self) {
         self.in_flight.clear();
         self.waiting.clear();
+        self.large.clear();
         for index in 0..self.tracks.len() {
             self.put_away(index);
         }
@@ -125,6 +126,14 @@ impl Fetcher {
                 });
             }
         }
+        self.large.retain(|index| {
+            let leader = metadata.leader(&self.tracks[*index].at);
+            let gone = leader.is_some_and(|leader| dead.contains(&leader));
+            if gone {
+                hopeless.push(*index);
+            }
+            !gone
+        });
         for index in stalled.into_iter().chain(hopeless) {
             let track = &self.tracks[index];
             let error = Error::Stalled {

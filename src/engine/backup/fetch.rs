@@ -4,6 +4,12 @@
 //! at once, so many large ones written at once, each with a few chunks waiting, and so many bytes are asked for at
 //! once. A large partition is asked for alone: slices of a shared answer would each keep all of it in memory.
 //!
+//! Partitions are let in from both ends of a line, in turn: those that are the longest way behind, so that a run that is
+//! stopped early, and the one after it, leave none out for good; and those with the least to read. What an offset weighs
+//! nobody knows before it is read. So those that turn out to be large take at most half of the places; more of them are
+//! given back what was read of them, at most twice 256 KiB each, and read again once they can be written: they must not
+//! hold up the small ones behind them.
+//!
 //! There is no fetch session (KIP-227): it saves naming partitions whose offset has not moved since the last request,
 //! and a backup names none of those, while each session takes one of the broker's places for its consumers.
 //!
@@ -94,8 +100,12 @@ pub(super) struct Fetcher {
     pub(super) progress: ProgressHandle,
     pub(super) tracks: Vec<Track>,
     pub(super) copied: Vec<Option<Copied>>,
-    /// By the leader they had at the start.
+    /// By the leader they had at the start; the longest way behind first.
     pub(super) waiting: BTreeMap<i32, VecDeque<usize>>,
+    /// Whether the next one is let in from the other end.
+    least_next: bool,
+    /// Known to be large, and not in memory.
+    pub(super) large: Vec<usize>,
     /// Those in memory, in the order in which they are to be asked for; and the leader whose place they take.
     pub(super) active: VecDeque<usize>,
     pub(super) place: HashMap<usize, i32>,
@@ -145,8 +155,8 @@ pub(super) async fn fetch_all(
     ));
     let mut waiting: BTreeMap<i32, VecDeque<usize>> = BTreeMap::new();
     let metadata = client.metadata();
-    for (index, track) in tracks.iter().enumerate() {
-        let leader = metadata.leader(&track.at).unwrap_or(-1);
+    for index in longest_behind_first(&tracks) {
+        let leader = metadata.leader(&tracks[index].at).unwrap_or(-1);
         waiting.entry(leader).or_default().push_back(index);
     }
     let mut fetcher = Fetcher {
@@ -164,6 +174,8 @@ pub(super) async fn fetch_all(
         copied: tracks.iter().map(|_| None).collect(),
         tracks,
         waiting,
+        least_next: false,
+        large: Vec::new(),
         active: VecDeque::new(),
         place: HashMap::new(),
         leaders: HashMap::new(),
@@ -207,13 +219,14 @@ impl Fetcher {
         let mut cancelled = false;
         loop {
             if !cancelled {
-                self.admit();
                 self.promote();
+                self.give_back();
+                self.admit();
                 self.ask();
                 self.ask_for_metadata();
                 self.fail_stalled();
             }
-            if self.waiting.is_empty() && self.active.is_empty() {
+            if self.waiting.is_empty() && self.active.is_empty() && self.large.is_empty() {
                 return Ok(cancelled);
             }
             let pause = self.pause();
@@ -238,6 +251,35 @@ impl Fetcher {
         }
     }
 
+    /// Places of one leader.
+    fn places(&self) -> usize {
+        (GATHERED / self.waiting.len().max(1)).max(GATHERED_PER_LEADER)
+    }
+
+    /// Takes their places from large partitions where they hold up others.
+    fn give_back(&mut self) {
+        let most = self.places() / 2;
+        let mut full: HashMap<i32, usize> = HashMap::new();
+        for index in self.active.clone() {
+            let Some(leader) = self.place.get(&index) else {
+                continue;
+            };
+            if !matches!(self.tracks[index].stage, Stage::Full { .. })
+                || !self.waiting.contains_key(leader)
+            {
+                continue;
+            }
+            let full = full.entry(*leader).or_default();
+            *full += 1;
+            if *full > most {
+                self.tracks[index].give_back();
+                self.active.retain(|other| *other != index);
+                self.place.remove(&index);
+                self.large.push(index);
+            }
+        }
+    }
+
     /// Lets waiting partitions in where there is room.
     fn admit(&mut self) {
         let mut taken: HashMap<i32, usize> = HashMap::new();
@@ -249,22 +291,23 @@ impl Fetcher {
                 *taken.entry(*leader).or_default() += 1;
             }
         }
-        let places = (GATHERED / self.waiting.len().max(1)).max(GATHERED_PER_LEADER);
+        let places = self.places();
         let mut admitted = Vec::new();
         for (leader, queue) in &mut self.waiting {
             let room = places.saturating_sub(taken.get(leader).copied().unwrap_or(0));
-            for index in queue.drain(..room.min(queue.len())) {
+            for _ in 0..room {
+                let next = match self.least_next {
+                    true => queue.pop_back(),
+                    false => queue.pop_front(),
+                };
+                let Some(index) = next else { break };
+                self.least_next = !self.least_next;
                 admitted.push((index, *leader));
             }
         }
         self.waiting.retain(|_, queue| !queue.is_empty());
         for (index, leader) in admitted {
-            let track = &mut self.tracks[index];
-            track.stage = Stage::Gathering {
-                chunks: Vec::new(),
-                bytes: 0,
-            };
-            track.progress_at = Instant::now();
+            self.tracks[index].let_in();
             self.place.insert(index, leader);
             self.active.push_back(index);
             if self.tracks[index].is_complete() {
@@ -289,31 +332,49 @@ impl Fetcher {
             if places == 0 {
                 return;
             }
-            let track = &mut self.tracks[index];
-            let Stage::Full { chunks } = &mut track.stage else {
+            if !matches!(self.tracks[index].stage, Stage::Full { .. }) {
                 continue;
-            };
+            }
             places -= 1;
-            let gathered = std::mem::take(chunks);
-            let (sender, receiver) = mpsc::channel(CHUNKS_WAITING + gathered.len());
-            let waiting = gathered.len();
-            for chunk in gathered {
-                // There is room for all of them.
-                let _ = sender.try_send(chunk);
-            }
-            track.stage = Stage::Writing {
-                chunks: sender,
-                waiting,
+            self.write(index);
+        }
+        if places > 0 {
+            self.large.sort_by_key(|index| behind(&self.tracks[*index]));
+        }
+        for _ in 0..places {
+            let Some(index) = self.large.pop() else {
+                return;
             };
-            track.progress_at = Instant::now();
-            let job = job(index, track);
-            let (writer, events) = (self.writer.clone(), self.events.clone());
-            let client = self.client.clone();
-            let copying = copy::segments(job, receiver, client, writer, events.clone());
-            tokio::spawn(copy::watched(copying, events));
-            if self.tracks[index].is_complete() {
-                self.end(index);
-            }
+            self.active.push_back(index);
+            self.write(index);
+        }
+    }
+
+    /// Starts the task of a large partition, with what was gathered of it.
+    fn write(&mut self, index: usize) {
+        let track = &mut self.tracks[index];
+        let gathered = match &mut track.stage {
+            Stage::Full { chunks } => std::mem::take(chunks),
+            _ => Vec::new(),
+        };
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING + gathered.len());
+        let waiting = gathered.len();
+        for chunk in gathered {
+            // There is room for all of them.
+            let _ = sender.try_send(chunk);
+        }
+        track.stage = Stage::Writing {
+            chunks: sender,
+            waiting,
+        };
+        track.progress_at = Instant::now();
+        let job = job(index, track);
+        let (writer, events) = (self.writer.clone(), self.events.clone());
+        let client = self.client.clone();
+        let copying = copy::segments(job, receiver, client, writer, events.clone());
+        tokio::spawn(copy::watched(copying, events));
+        if self.tracks[index].is_complete() {
+            self.end(index);
         }
     }
 
@@ -471,6 +532,18 @@ impl Fetcher {
             Event::Failed(error) => Err(error.into()),
         }
     }
+}
+
+/// How much there is to read of it, as far as its offsets tell.
+fn behind(track: &Track) -> i64 {
+    track.to - track.position
+}
+
+/// Where it is as much, in their own order.
+fn longest_behind_first(tracks: &[Track]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..tracks.len()).collect();
+    order.sort_by_key(|index| std::cmp::Reverse(behind(&tracks[*index])));
+    order
 }
 
 /// A request that is being put together.

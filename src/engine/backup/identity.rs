@@ -4,8 +4,10 @@ use super::apply::LOOKING_AGAIN;
 use super::plan::{Plan, PlanTopic};
 use super::track::Track;
 use crate::base::TopicId;
-use crate::kafka::{Client, ErrorCode, TopicsWanted};
-use std::collections::BTreeMap;
+use crate::base::text::counted;
+use crate::engine::error::{Error, Result};
+use crate::kafka::{Client, ErrorCode, Topic, TopicsWanted};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether the topics are still the planned ones after they were read.
 pub(super) struct Identity {
@@ -59,4 +61,40 @@ impl Identity {
             "nobody could say whether the topic is still the same: {why}"
         ))
     }
+}
+
+/// Topics that the selection takes and partitions of topics that are taken whole, which the plan does not know, in
+/// sentences: a generation without them is not what was asked for.
+pub(super) fn newcomers(plan: &Plan, listed: &[Topic]) -> Result<Vec<String>> {
+    let asked = &plan.asked;
+    let selection = asked.selection();
+    let selection = selection.map_err(|error| Error::Internal(error.to_string()))?;
+    let planned = plan.topics.iter().map(|topic| &topic.name);
+    let known: BTreeSet<&String> = planned.chain(&asked.unread).collect();
+    let new = listed.iter().filter(|topic| {
+        selection.takes(&topic.name)
+            && (asked.internal || !topic.internal)
+            && !known.contains(&topic.name)
+    });
+    let new = new.map(|topic| {
+        let name = &topic.name;
+        format!("{name} was created after this was planned; the next run takes it")
+    });
+    let counts = listed
+        .iter()
+        .map(|topic| (&topic.name, topic.partitions.len()));
+    let counts: BTreeMap<&String, usize> = counts.collect();
+    let whole = plan.topics.iter().filter(|topic| topic.is_whole());
+    let grown = whole.filter_map(|topic| {
+        let now = *counts.get(&topic.name)?;
+        let more = now
+            .checked_sub(topic.partitions.len())
+            .filter(|more| *more > 0)?;
+        let more = counted(more as i128, "new partition");
+        let name = &topic.name;
+        Some(format!(
+            "{name} has {more} since this was planned; the next run takes them"
+        ))
+    });
+    Ok(new.chain(grown).collect())
 }

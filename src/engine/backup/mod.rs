@@ -31,8 +31,8 @@ pub use apply::apply;
 pub use cluster::acl_entry;
 pub use options::{Keep, Options, Run, SomePartitions};
 pub use plan::{
-    Blocked, Parent, Plan, PlanCluster, PlanGroups, PlanPartition, PlanTopic, RemovedTopic,
-    TopicState,
+    Blocked, Parent, Plan, PlanAsked, PlanCluster, PlanGroups, PlanPartition, PlanTopic,
+    RemovedTopic, TopicState,
 };
 pub use report::{BackedUp, Failure, Report};
 pub use survey::{check, plan};

@@ -6,7 +6,8 @@
 use super::options::Keep;
 use crate::archive::{Behind, BlockCompression};
 use crate::base::{
-    Digest, Offset, PartitionId, PatternError, Selection, TimestampMs, TopicId, TopicPartition,
+    Digest, Offset, PartitionId, Pattern, PatternError, Selection, TimestampMs, TopicId,
+    TopicPartition,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub struct Plan {
     pub rate: Option<u64>,
     pub stall: Duration,
     pub topics: Vec<PlanTopic>,
+    /// What the topics were chosen by.
+    pub asked: PlanAsked,
     /// Topics that the archive has and the source no longer.
     pub removed: Vec<RemovedTopic>,
     pub groups: PlanGroups,
@@ -46,6 +49,16 @@ pub struct Parent {
     pub number: u64,
     pub digest: Digest,
     pub consistency_point: TimestampMs,
+}
+
+/// The selection that a plan was made by: topics that are there later show against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanAsked {
+    pub include: Vec<String>,
+    pub exclude: Vec<String>,
+    pub internal: bool,
+    /// Chosen topics that could not be planned; why is said elsewhere.
+    pub unread: Vec<String>,
 }
 
 /// Something that stands in the way, and what to do about it.
@@ -206,14 +219,35 @@ impl Plan {
     }
 }
 
+fn texts(patterns: &[Pattern]) -> Vec<String> {
+    let patterns = patterns.iter();
+    patterns.map(|pattern| pattern.text().to_string()).collect()
+}
+
+fn parsed(texts: &[String]) -> Result<Vec<Pattern>, PatternError> {
+    texts.iter().map(|text| Pattern::parse(text)).collect()
+}
+
+impl PlanAsked {
+    pub(super) fn of(selection: &Selection, internal: bool) -> Self {
+        Self {
+            include: texts(&selection.include),
+            exclude: texts(&selection.exclude),
+            internal,
+            unread: Vec::new(),
+        }
+    }
+
+    pub(super) fn selection(&self) -> Result<Selection, PatternError> {
+        Ok(Selection {
+            include: parsed(&self.include)?,
+            exclude: parsed(&self.exclude)?,
+        })
+    }
+}
+
 impl PlanGroups {
     pub(super) fn asked(selection: &Selection) -> Self {
-        let texts = |patterns: &[crate::base::Pattern]| {
-            patterns
-                .iter()
-                .map(|pattern| pattern.text().to_string())
-                .collect()
-        };
         Self {
             include: texts(&selection.include),
             exclude: texts(&selection.exclude),
@@ -223,15 +257,9 @@ impl PlanGroups {
     }
 
     pub(super) fn selection(&self) -> Result<Selection, PatternError> {
-        let parse = |texts: &[String]| {
-            texts
-                .iter()
-                .map(|text| crate::base::Pattern::parse(text))
-                .collect::<Result<Vec<_>, _>>()
-        };
         Ok(Selection {
-            include: parse(&self.include)?,
-            exclude: parse(&self.exclude)?,
+            include: parsed(&self.include)?,
+            exclude: parsed(&self.exclude)?,
         })
     }
 }

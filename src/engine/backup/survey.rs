@@ -5,8 +5,8 @@ use super::ends::{self, Archived, End};
 use super::groups;
 use super::options::Options;
 use super::plan::{
-    Blocked, Parent, Plan, PlanCluster, PlanGroups, PlanPartition, PlanTopic, RemovedTopic,
-    TopicState,
+    Blocked, Parent, Plan, PlanAsked, PlanCluster, PlanGroups, PlanPartition, PlanTopic,
+    RemovedTopic, TopicState,
 };
 use super::select::{self, Offer, Taken};
 use crate::archive::{Archive, Behind, Snapshot, SnapshotTopic};
@@ -65,6 +65,11 @@ pub async fn plan(client: &Client, store: &Store, options: &Options) -> Result<P
         notes: Vec::new(),
     };
     let topics = survey.topics(&selected.topics).await?;
+    let mut asked = PlanAsked::of(&options.topics, options.include_internal);
+    let names = selected.topics.iter().map(|taken| &taken.topic.name);
+    let planned: BTreeSet<&String> = topics.iter().map(|topic| &topic.name).collect();
+    let unread = names.filter(|name| !planned.contains(name));
+    asked.unread = unread.cloned().collect();
     let removed = survey.removed(options, &all, &unlisted);
     let Survey {
         incomplete,
@@ -122,6 +127,7 @@ pub async fn plan(client: &Client, store: &Store, options: &Options) -> Result<P
         rate: options.rate,
         stall: options.stall,
         topics,
+        asked,
         removed,
         groups: group_plan,
         cluster: cluster_plan,

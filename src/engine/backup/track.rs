@@ -27,6 +27,8 @@ pub(super) enum Stage {
     Full {
         chunks: Vec<Chunk>,
     },
+    /// Known to be large, and nothing of it is kept until it gets such a place.
+    Large,
     Writing {
         chunks: mpsc::Sender<Chunk>,
         waiting: usize,
@@ -38,6 +40,14 @@ pub(super) enum Stage {
     Finished,
 }
 
+/// What reading a partition again from the same place needs.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    position: Offset,
+    leader_epoch: i32,
+    log_start: Option<Offset>,
+}
+
 #[derive(Debug)]
 pub(super) struct Track {
     pub stream: Stream,
@@ -45,6 +55,8 @@ pub(super) struct Track {
     pub from: Offset,
     /// The next offset to fetch.
     pub position: Offset,
+    /// Where it stood when it was let in.
+    let_in: Standing,
     pub to: Offset,
     /// Under which leader epoch the batch before `position` was written; −1: not known.
     pub leader_epoch: i32,
@@ -69,6 +81,7 @@ impl Track {
             stream,
             from,
             position: from,
+            let_in: Standing::default(),
             to,
             leader_epoch: -1,
             stage: Stage::Waiting,
@@ -80,6 +93,33 @@ impl Track {
             trouble: None,
             failure: None,
         }
+    }
+
+    /// Its turn has come: what is read of it is kept in memory.
+    pub fn let_in(&mut self) {
+        self.let_in = Standing {
+            position: self.position,
+            leader_epoch: self.leader_epoch,
+            log_start: self.log_start,
+        };
+        self.stage = Stage::Gathering {
+            chunks: Vec::new(),
+            bytes: 0,
+        };
+        self.progress_at = Instant::now();
+    }
+
+    /// What was read of it is dropped, to be read again when it can be written: it waits without taking memory.
+    pub fn give_back(&mut self) {
+        let Standing {
+            position,
+            leader_epoch,
+            log_start,
+        } = self.let_in;
+        self.position = position;
+        self.leader_epoch = leader_epoch;
+        self.log_start = log_start;
+        self.stage = Stage::Large;
     }
 
     pub fn is_complete(&self) -> bool {
