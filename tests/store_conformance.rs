@@ -352,3 +352,36 @@ async fn a_file_is_no_store() {
     let error = Store::open(&url).await.unwrap_err();
     assert!(error.to_string().contains("it is a file, not a folder"));
 }
+
+#[tokio::test]
+async fn what_a_folder_refuses_to_sync_is_not_written_although_it_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = StoreUrl::File(folder.path().join("archive"));
+    let store = Store::open(&url).await.unwrap();
+    let unsynced = |operation| {
+        let fault = Fault::DoneWithoutAnswer(operation);
+        store.with_faults(Faults::new(fault).and_no_sync())
+    };
+    let named = |error: Error, path: &str| {
+        let error = error.to_string();
+        assert!(
+            error.starts_with("sync folder ") && error.contains(path),
+            "{error}"
+        );
+    };
+    let refused = unsynced(1).create("generations/1.json", bytes("one")).await;
+    named(refused.unwrap_err(), "archive/generations: ");
+    // It is there all the same; whoever asks again finds it, and syncs.
+    let lost = store.with_faults(Faults::new(Fault::DoneWithoutAnswer(1)));
+    lost.create("generations/2.json", bytes("two"))
+        .await
+        .unwrap();
+
+    // Starts, writes a part, completes, gets its name.
+    for (operation, place) in [(3, "archive/staging: "), (4, "archive/packs: ")] {
+        let mut writer = unsynced(operation).writer().await.unwrap();
+        writer.write(bytes("many")).await.unwrap();
+        let refused = writer.finish(&format!("packs/{operation}.kbs")).await;
+        named(refused.unwrap_err(), place);
+    }
+}

@@ -15,6 +15,7 @@ use object_store::{
 };
 use std::fmt;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +46,7 @@ pub struct Faults {
     paused: CancellationToken,
     released: CancellationToken,
     clock_ahead: Duration,
+    refuse_syncs: bool,
 }
 
 enum Verdict {
@@ -79,6 +81,18 @@ impl Faults {
             clock_ahead: by,
             ..Self::default()
         }
+    }
+
+    /// And no folder syncs where an answer was lost.
+    pub fn and_no_sync(self) -> Self {
+        Self {
+            refuse_syncs: true,
+            ..self
+        }
+    }
+
+    pub(super) fn refused_sync(&self) -> Option<ErrorKind> {
+        self.refuse_syncs.then_some(ErrorKind::StorageFull)
     }
 
     /// How many operations were asked for so far.

@@ -299,13 +299,48 @@ impl Store {
         match result {
             Ok(_) => Ok(()),
             Err(error) if error.is_doubtful() => match self.get(path).await {
-                Ok(found) if found == bytes => Ok(()),
+                Ok(found) if found == bytes => self.settle(path).await,
                 Ok(_) => Err(Error::Exists {
                     path: path.to_string(),
                 }),
                 Err(_) => Err(error),
             },
             Err(error) => Err(error),
+        }
+    }
+
+    /// What was read back may be in memory only: the answer that was missing may have been that a folder refused to
+    /// sync. So a folder syncs every entry on the way to the object once more, and if it cannot, that is the answer.
+    pub(super) async fn settle(&self, path: &str) -> Result<()> {
+        let Backend::Folder { root, .. } = &self.inner.backend else {
+            return Ok(());
+        };
+        let refused = self.inner.faults.as_ref().and_then(Faults::refused_sync);
+        let (root, object) = (root.clone(), root.join(path));
+        let synced = tokio::task::spawn_blocking(move || {
+            for folder in object.ancestors().skip(1) {
+                let synced = match refused {
+                    Some(refused) => Err(refused.into()),
+                    None => sync_folder(folder),
+                };
+                synced.map_err(|source| Error::Folder {
+                    op: "sync folder",
+                    path: folder.display().to_string(),
+                    source,
+                })?;
+                if folder == root {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        match synced.await {
+            Ok(synced) => synced,
+            Err(error) => Err(Error::Folder {
+                op: "sync folder",
+                path: path.to_string(),
+                source: std::io::Error::other(error),
+            }),
         }
     }
 
@@ -391,15 +426,53 @@ pub(super) fn object_path(path: &str) -> Result<ObjectPath> {
     ObjectPath::parse(path).map_err(|error| bad(error.to_string()))
 }
 
-/// Creates a folder and syncs the first one that existed, so that the new entry outlives a power cut.
+/// Creates a folder and syncs every one that got a new entry by it, so that all of them outlive a power cut.
 fn create_folder(folder: &Path) -> std::io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    let existing = folder.ancestors().find(|ancestor| ancestor.is_dir());
+    let changed = changed_by_creating(folder);
     std::fs::create_dir_all(folder)?;
-    if let Some(existing) = existing {
-        std::fs::File::open(existing)?.sync_all()?;
+    changed.into_iter().try_for_each(sync_folder)
+}
+
+/// The folders that get a new entry, the innermost first: all that do not exist yet, and the first one that does.
+fn changed_by_creating(folder: &Path) -> Vec<&Path> {
+    let mut changed = Vec::new();
+    for ancestor in folder.ancestors().skip(1) {
+        changed.push(ancestor);
+        if ancestor.is_dir() {
+            break;
+        }
     }
+    changed
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Elsewhere a folder cannot be opened, and its entries are the system's to keep.
+#[cfg(not(unix))]
+fn sync_folder(_folder: &Path) -> std::io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_that_gets_a_new_entry_is_synced() {
+        let there = tempfile::tempdir().unwrap();
+        let there = there.path();
+        let (a, b) = (there.join("a"), there.join("a/b"));
+        let c = there.join("a/b/c");
+        assert_eq!(changed_by_creating(&c), [&*b, &*a, there]);
+        std::fs::create_dir(&a).unwrap();
+        assert_eq!(changed_by_creating(&c), [&*b, &*a]);
+        create_folder(&c).unwrap();
+        assert!(c.is_dir());
+    }
 }

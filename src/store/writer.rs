@@ -129,6 +129,7 @@ impl ObjectWriter {
             if !error.is_doubtful() || !holds(&self.store, &self.staging, &written).await {
                 return Err(error);
             }
+            self.store.settle(&self.staging).await?;
         }
         let named = self
             .store
@@ -138,10 +139,11 @@ impl ObjectWriter {
                 self.backend.copy_if_not_exists(&self.staging_place, &place),
             )
             .await;
-        if let Err(error) = named
-            && (!error.is_doubtful() || !holds(&self.store, path, &written).await)
-        {
-            return Err(error);
+        if let Err(error) = named {
+            if !error.is_doubtful() || !holds(&self.store, path, &written).await {
+                return Err(error);
+            }
+            self.store.settle(path).await?;
         }
         // A staging object that stays behind costs space and nothing else.
         if let Err(error) = self
