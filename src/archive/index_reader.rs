@@ -35,6 +35,16 @@ impl LoadedIndex {
         Self { index, of }
     }
 
+    /// About how much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        // Each stream is listed and a key, with its name; each block is listed and has its position.
+        let streams = self.index.streams.iter();
+        let names: usize = streams.map(|stream| stream.topic.capacity()).sum();
+        let per_stream = 2 * size_of::<Stream>() + size_of::<Vec<usize>>() + 32;
+        let per_block = size_of::<BlockEntry>() + size_of::<usize>();
+        2 * names + self.index.streams.len() * per_stream + self.index.blocks.len() * per_block
+    }
+
     /// A partition's blocks, in offset order.
     pub(super) fn blocks_of<'a>(
         &'a self,

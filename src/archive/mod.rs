@@ -12,6 +12,7 @@ mod block_encoder;
 mod catalogue;
 mod error;
 mod facts;
+mod index_cache;
 mod index_reader;
 mod kept;
 mod manifest;

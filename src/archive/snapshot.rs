@@ -4,6 +4,7 @@
 //! ranged read of one block is as safe as reading the whole segment.
 
 use super::block::decode_block;
+use super::index_cache::IndexCache;
 use super::index_reader::{LoadedIndex, block_damage, check_agreement, holding, lost, read_index};
 use super::kept::{read_cluster, read_groups};
 use super::manifest::{
@@ -15,16 +16,9 @@ use super::segment::{BlockCodec, BlockEntry, Stream};
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
 use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OnceCell;
-
-/// Indexes that are kept; beyond that all are dropped and read again when wanted.
-const CACHED_INDEXES: usize = 4096;
-
-/// By the segment's path; empty while it is read.
-type Indexes = HashMap<String, Arc<OnceCell<Arc<LoadedIndex>>>>;
 
 /// An archive at one generation. Clones share it and its cache of indexes.
 #[derive(Clone)]
@@ -40,7 +34,7 @@ struct Inner {
     topics: Vec<SnapshotTopic>,
     /// Names of current topics to their place in `topics`.
     by_name: BTreeMap<String, usize>,
-    indexes: Mutex<Indexes>,
+    indexes: Mutex<IndexCache>,
 }
 
 /// A topic as it was at the source at this generation.
@@ -384,17 +378,13 @@ impl Snapshot {
     }
 
     async fn index(&self, segment: &Arc<SegmentRef>, stream: &Stream) -> Result<Arc<LoadedIndex>> {
-        let slot = self.cache(|cache| {
-            if cache.len() >= CACHED_INDEXES && !cache.contains_key(&segment.path) {
-                cache.clear();
-            }
-            cache.entry(segment.path.clone()).or_default().clone()
-        });
+        let slot = self.cache(|cache| cache.slot(&segment.path));
         // A thousand partitions of one pack, read at once, read its index once.
         let index = slot
             .get_or_try_init(async || {
-                let read = read_index(self.inner.archive.store(), segment).await;
-                read.map(Arc::new)
+                let read = read_index(self.inner.archive.store(), segment).await?;
+                self.cache(|cache| cache.loaded(&segment.path, read.bytes()));
+                Ok(Arc::new(read))
             })
             .await
             .map_err(|error| holding(error, segment, stream))?;
@@ -404,7 +394,7 @@ impl Snapshot {
         Ok(index.clone())
     }
 
-    fn cache<T>(&self, work: impl FnOnce(&mut Indexes) -> T) -> T {
+    fn cache<T>(&self, work: impl FnOnce(&mut IndexCache) -> T) -> T {
         // A panic elsewhere cannot leave the map half changed: entries are whole values.
         let mut cache = self
             .inner
