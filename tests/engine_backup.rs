@@ -626,7 +626,9 @@ async fn small_partitions_do_not_wait_behind_many_large_ones() {
     }
     // A large partition that is being written is asked for alone and for much, and then gets nothing: none of them comes
     // to its end.
-    let (much, all) = ((2_i32 << 20) - 4096, 4_i32 << 20);
+    let (much, all) = ((768_i32 << 10) - 4096, 4_i32 << 20);
+    let refusals = Arc::new(AtomicU64::new(0));
+    let refused = refusals.clone();
     world.sandbox.intercept(move |request| {
         let times = |value: i32| {
             let windows = request.frame.windows(4);
@@ -635,10 +637,11 @@ async fn small_partitions_do_not_wait_behind_many_large_ones() {
                 .count()
         };
         // For the whole answer, and for the partition.
-        match request.api_key == 1 && (times(much) > 0 || times(all) > 1) {
-            true => Action::Error(56),
-            false => Action::Pass,
+        if request.api_key != 1 || times(much) == 0 && times(all) < 2 {
+            return Action::Pass;
         }
+        refused.fetch_add(1, Ordering::Relaxed);
+        Action::Error(56)
     });
     let plan = world.plan(&quick()).await.unwrap();
     let cancel = CancellationToken::new();
@@ -655,6 +658,7 @@ async fn small_partitions_do_not_wait_behind_many_large_ones() {
     let report = backup::apply(&plan, &world.client, &world.store, &run);
     let report = report.await.unwrap();
     assert!(report.cancelled);
+    assert!(refusals.load(Ordering::Relaxed) > 0);
     assert_eq!(
         report.failures,
         [],
