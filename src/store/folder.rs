@@ -4,6 +4,7 @@
 //! backup would then be found by nobody and stay for ever. Here they are listed, looked at and deleted like any other
 //! object; reading one stays refused.
 
+use super::upload::{self, Upload};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -13,7 +14,7 @@ use object_store::path::Path;
 use object_store::{
     Attributes, CopyOptions, Error, Extensions, GetOptions, GetResult, GetResultPayload,
     ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, RenameOptions, Result, UploadPart,
+    PutPayload, PutResult, RenameOptions, Result,
 };
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -25,6 +26,8 @@ use std::{fmt, fs, io};
 pub(super) struct Folder {
     inner: LocalFileSystem,
     root: Arc<PathBuf>,
+    /// Large files go past the page cache.
+    direct: bool,
 }
 
 impl Folder {
@@ -33,6 +36,7 @@ impl Folder {
         Ok(Self {
             inner,
             root: Arc::new(root.to_path_buf()),
+            direct: upload::takes_direct_writes(root),
         })
     }
 }
@@ -101,66 +105,7 @@ fn unfinished(root: &std::path::Path, folder: PathBuf) -> Vec<Result<ObjectMeta>
     found
 }
 
-/// A file in parts, put on the disk while it is written: else all of it waits in memory for the sync at its end.
-#[derive(Debug)]
-struct Upload {
-    inner: Box<dyn MultipartUpload>,
-    unfinished: Arc<PathBuf>,
-    written: u64,
-}
-
-/// So many bytes are handed to the disk at once.
-const WRITE_BACK: u64 = 8 << 20;
-
-#[async_trait]
-impl MultipartUpload for Upload {
-    fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        let from = self.written / WRITE_BACK * WRITE_BACK;
-        self.written += data.content_length() as u64;
-        let part = self.inner.put_part(data);
-        let to = self.written / WRITE_BACK * WRITE_BACK;
-        if to == from {
-            return part;
-        }
-        let unfinished = self.unfinished.clone();
-        Box::pin(async move {
-            part.await?;
-            blocking(move || {
-                begin_write_back(&unfinished, from, to - from);
-                Ok(())
-            })
-            .await
-        })
-    }
-
-    async fn complete(&mut self) -> Result<PutResult> {
-        self.inner.complete().await
-    }
-
-    async fn abort(&mut self) -> Result<()> {
-        self.inner.abort().await
-    }
-}
-
-/// A hint that changes no byte, so that it does not matter if it fails or meets another's unfinished file.
-#[cfg(target_os = "linux")]
-fn begin_write_back(path: &std::path::Path, from: u64, length: u64) {
-    use rustix::fs::{Advice, fadvise};
-    if let Ok(file) = fs::File::open(path) {
-        // Linux starts writing dirty pages when told that they are not needed, and waits for none.
-        let _ = fadvise(
-            &file,
-            from,
-            std::num::NonZeroU64::new(length),
-            Advice::DontNeed,
-        );
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn begin_write_back(_path: &std::path::Path, _from: u64, _length: u64) {}
-
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work)
@@ -192,11 +137,11 @@ impl ObjectStore for Folder {
     ) -> Result<Box<dyn MultipartUpload>> {
         let inner = self.inner.put_multipart_opts(location, opts).await?;
         let unfinished = format!("{}#1", self.root.join(location.as_ref()).display());
-        Ok(Box::new(Upload {
-            inner,
-            unfinished: Arc::new(PathBuf::from(unfinished)),
-            written: 0,
-        }))
+        let direct = self.direct;
+        blocking(move || {
+            Ok(Upload::new(inner, unfinished.into(), direct) as Box<dyn MultipartUpload>)
+        })
+        .await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

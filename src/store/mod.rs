@@ -8,6 +8,7 @@ mod error;
 mod faults;
 mod folder;
 mod open;
+mod upload;
 mod url;
 mod writer;
 
