@@ -54,7 +54,7 @@ async fn at_every_change(scene: &Scene, base: Option<&str>) {
             .map(|(name, value)| (*name, value.as_str()));
         let status = scene.start(&name, &environment).end();
         if status.code() == Some(0) {
-            assert!(nth > 20, "only {nth} changes");
+            assert!(nth > 15, "only {nth} changes");
             assert!(half_segments > 2, "{half_segments} half segments were left");
             scene.assert_whole(&name, "not killed at all").await;
             return;
