@@ -10,7 +10,7 @@ use kbr::store::{Store, StoreUrl};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
@@ -25,7 +25,7 @@ async fn fixture() -> Archive {
         .unwrap()
 }
 
-fn read_with_python(archive: &Path, how: &[&str]) -> String {
+pub fn read_with_python(archive: &Path, how: &[&str]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/read_archive.py");
     let output = Command::new("python3")
         .arg(script)

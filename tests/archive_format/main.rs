@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod decoder;
 mod fixture;
+mod pruned;
 mod reading;
 mod round_trip;
 mod sample;
