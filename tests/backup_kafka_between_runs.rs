@@ -89,8 +89,13 @@ fn transactions_across_runs(kafka: &RealKafka) {
 
 #[test]
 fn a_hanging_transaction_is_named_and_only_a_group_beyond_it_makes_the_run_incomplete() {
-    let kafka = RealKafka::source();
-    let java = Java::of(&kafka);
+    for kafka in [RealKafka::source(), RealKafka::old()] {
+        a_hanging_transaction_is_named(&kafka);
+    }
+}
+
+fn a_hanging_transaction_is_named(kafka: &RealKafka) {
+    let java = Java::of(kafka);
     let topic = unique("hanging");
     let group = format!("{topic}-group");
     java.create(&topic, 1, json!({ "retention.ms": "-1" }));
@@ -100,7 +105,7 @@ fn a_hanging_transaction_is_named_and_only_a_group_beyond_it_makes_the_run_incom
     java.ask(json!({ "do": "abandon", "id": topic }));
     java.ask(json!({ "do": "write", "topic": topic, "count": 4, "from": 7 }));
     assert_eq!(java.ends(&topic, 0), (0, 7, 15));
-    let backups = Backups::of(&kafka, &[&topic]);
+    let backups = Backups::of(kafka, &[&topic]);
 
     // A group at the end of what is stable reads nothing that is missing.
     java.ask(json!({ "do": "offsets", "group": group, "offsets": { format!("{topic}:0"): 7 } }));

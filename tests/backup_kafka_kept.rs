@@ -1,19 +1,19 @@
 //! What a backup of real Kafka keeps besides records: configs that are a topic's own and no others, ACLs, quotas, names
 //! of users, groups; set with Kafka's own tools.
 
-mod support;
+mod kafka_real_support;
 
+use kafka_real_support::{RealKafka, join_classic_group, join_consumer_group, unique};
 use kbr::archive::{Archive, ClusterState};
 use kbr::base::{CancellationToken, NoProgress, Offset, PartitionId, TopicPartition};
 use kbr::engine::backup::{self, Keep, Options, Report, Run};
 use kbr::kafka::{
     AclBinding, AclOperation, AclPatternType, AclPermission, AclResourceType, Acls, Client,
-    CommitWanted, ConnectOptions, NewTopic,
+    CommitWanted, ConnectOptions, CoordinatorKind, NewTopic,
 };
 use kbr::store::Store;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use support::{RealKafka, unique};
 
 const AUTHORIZER: &[&str] = &[
     "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -143,6 +143,28 @@ async fn what_the_cluster_has_is_kept(kafka: RealKafka) {
     })
     .await;
 
+    // Groups that are being read by somebody, in both protocols.
+    let classic = unique("classic");
+    let code = client.commit_offsets(&classic, &wanted).await.unwrap();
+    assert!(code.values().all(|code| code.is_ok()), "{code:?}");
+    let coordinator = client
+        .find_coordinator(CoordinatorKind::Group, &classic)
+        .await
+        .unwrap();
+    join_classic_group(&client, coordinator, &classic, "orders", &[0, 1, 2]).await;
+    let modern = unique("modern");
+    let is_modern = match kafka.version {
+        "4.3.0" => {
+            let coordinator = client
+                .find_coordinator(CoordinatorKind::Group, &modern)
+                .await
+                .unwrap();
+            join_consumer_group(&client, coordinator, &modern, "orders").await;
+            true
+        }
+        _ => false,
+    };
+
     let store = Store::open_text(&format!("memory:{}", unique("kept")))
         .await
         .unwrap();
@@ -192,6 +214,18 @@ async fn what_the_cluster_has_is_kept(kafka: RealKafka) {
     );
     assert_eq!(kept.offsets[0].metadata, "mark \u{e9}");
     assert_eq!(kept.offsets[0].topic_id, Some(orders.id));
+    let active = |group: &str| {
+        let kept = groups.iter().find(|entry| entry.group == group);
+        let kept = kept.unwrap_or_else(|| panic!("{group} is not kept"));
+        (kept.state.clone(), kept.kind.clone(), kept.offsets.len())
+    };
+    assert_eq!(active(&classic), ("Stable".into(), "classic".into(), 1));
+    if is_modern {
+        let (state, kind, offsets) = active(&modern);
+        assert_eq!((kind.as_str(), offsets), ("consumer", 0));
+        // It takes a heartbeat more until it is stable.
+        assert!(state == "Stable" || state == "Reconciling", "{state}");
+    }
 
     // Nothing changed: the second generation is one object more.
     let before = store.list("").await.unwrap().len();

@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use support::{RealKafka, wait_until};
 
 /// Deletes as soon as it may. Segments take at least 1 MiB on new versions, so that is their size here.
-const SETTINGS: [&str; 2] = [
+const SETTINGS: [&str; 3] = [
     "log.retention.check.interval.ms=200",
     "log.segment.delete.delay.ms=100",
+    // What one scenario has read at full speed does not count against the next one's quota for long.
+    "quota.window.num=3",
 ];
 const SEGMENT: i64 = 1 << 20;
 
@@ -36,6 +38,7 @@ fn every_scenario(version: &'static str) {
     a_throttled_run_is_slow_and_complete(&kafka, &java);
     what_happens_while_a_run_reads_is_said(&kafka, &java);
     retention_between_runs_is_a_gap(&kafka, &java);
+    what_the_cleaner_rewrites_under_a_run_is_whole(&kafka, &java);
     old_message_formats_are_upgraded(&kafka, java);
 }
 
@@ -149,6 +152,54 @@ fn what_happens_while_a_run_reads_is_said(kafka: &RealKafka, java: &Java) {
         &java.dump(&[replaced]),
     );
     assert_eq!(incarnations(&backups.archive(), replaced).len(), 2);
+}
+
+/// The segments that the run stands in are replaced by cleaned ones while it reads.
+fn what_the_cleaner_rewrites_under_a_run_is_whole(kafka: &RealKafka, java: &Java) {
+    let topic = "cleaned";
+    java.create(topic, 1, configs());
+    java.ask(json!({
+        "do": "write", "topic": topic, "count": 2500, "size": 2000, "keys": 400, "flush": 50,
+        "producer": { "batch.size": "200000" },
+    }));
+    let written = java.dump(&[topic]);
+    assert_eq!(written.count(), 2500);
+    let backups = Backups::of(kafka, &[topic]);
+    java.ask(json!({ "do": "quota", "client": "kbr", "rate": 150_000 }));
+    let mut run = backups.start();
+    run.await_reading(&["cleaned-0"]);
+    java.ask(json!({ "do": "configure", "topic": topic, "configs": {
+        "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01",
+    } }));
+    wait_until(
+        "the cleaner has made holes",
+        Duration::from_secs(60),
+        || java.dump(&[topic]).count() < 1500,
+    );
+    assert!(run.is_running(), "it was to be slower");
+    java.ask(json!({ "do": "quota", "client": "kbr", "rate": null }));
+    run.end(0);
+
+    let archived = backups.archived();
+    let entry = books(&backups.archive(), topic, 0);
+    assert_eq!((entry.from, entry.to), (0, 2500));
+    let holes = entry.missing(GapKind::Compacted);
+    assert_eq!(archived.count() as u64 + holes, 2500, "{entry:?}");
+    // It has read on both sides of what the cleaner did.
+    assert!(holes > 500, "{entry:?}");
+    assert!(archived.offsets(topic, 0).starts_with(&[0, 1, 2, 3]));
+    // Each one as it was written, and none is missing that is still there.
+    let originals = written.of(topic, 0);
+    for row in archived.of(topic, 0) {
+        assert_eq!(*row, originals[row.offset as usize]);
+    }
+    let kept = archived.offsets(topic, 0);
+    for offset in java.dump(&[topic]).offsets(topic, 0) {
+        assert!(
+            kept.binary_search(&offset).is_ok(),
+            "{offset} is not archived"
+        );
+    }
 }
 
 fn a_throttled_run_is_slow_and_complete(kafka: &RealKafka, java: &Java) {
