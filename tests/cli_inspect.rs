@@ -8,9 +8,11 @@ use kbr::archive::{
     Archive, BlockCompression, NewGeneration, PartitionEntry, RunOptions, TopicEntry,
 };
 use kbr::base::{Offset, PartitionId, TimestampMs, TopicId};
+use kbr::kafka::{Client, ConnectOptions};
 use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp};
 use kbr::store::Store;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
@@ -85,6 +87,16 @@ fn machines_get_the_same_facts_under_a_versioned_schema() {
     assert_eq!(orders["configs"]["cleanup.policy"], "compact");
     assert_eq!(orders["partitions"][0]["to"], 60);
     assert_eq!(described["groups"][0]["partitions"], 1);
+
+    // As the second generation's index has them, written down when the fixture was made.
+    assert_eq!(
+        (&orders["bytes"], &orders["records"]),
+        (&21572.into(), &38.into())
+    );
+    assert_eq!(orders["first_timestamp"], "2025-10-09T08:53:19.980Z");
+    assert_eq!(orders["last_timestamp"], "2025-10-09T08:53:20.090Z");
+    assert_eq!(orders["partitions"][0]["largest_batch"], 15136);
+    assert_eq!(described["groups"][0]["state"], "Empty");
 
     let diff = of(&["diff", "file:archive", "1", "2"]);
     assert_eq!(diff["schema"], "kbr.diff/1");
@@ -394,4 +406,54 @@ fn scripts_read_the_same_facts() {
         .kbr(&["eval", &format!(r#"{snap}.verify("fast")"#)])
         .expect(2);
     assert!(ran.stderr.contains("quick, deep"), "{}", ran.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_tells_what_came_what_went_what_is_new_under_an_old_name_and_what_was_set() {
+    let scene = Scene::new().await;
+    for topic in ["goes", "again", "set"] {
+        scene.prod.create_topic(topic, 1, &[]).unwrap();
+        scene.prod.append(topic, 0, &batch("before")).unwrap();
+    }
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    scene.prod.delete_topic("goes").unwrap();
+    scene.prod.delete_topic("again").unwrap();
+    scene.prod.create_topic("again", 1, &[]).unwrap();
+    scene.prod.create_topic("comes", 2, &[]).unwrap();
+    scene.prod.append("comes", 1, &batch("after")).unwrap();
+    let addresses = scene.prod.bootstrap();
+    let client = Client::connect(ConnectOptions::new(addresses.iter().map(String::as_str)));
+    let retention = BTreeMap::from([("retention.ms".to_string(), "1000".to_string())]);
+    let set = client.await.unwrap();
+    set.alter_topic_configs("set", &retention, &[])
+        .await
+        .unwrap();
+    scene.prod.set_committed("newcomer", "set", 0, 1, "");
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+
+    let shown = scene.kbr(&["diff", "file:archive"]).expect(0);
+    let row = |topic: &str| {
+        let mut lines = shown.stdout.lines();
+        let found = lines.find(|line| line.split_whitespace().any(|word| word == topic));
+        let found = found.unwrap_or_else(|| panic!("no {topic} in\n{}", shown.stdout));
+        found
+            .split_whitespace()
+            .map(str::to_string)
+            .collect::<Vec<String>>()
+    };
+    assert_eq!(row("comes")[..3], ["+", "comes", "added"]);
+    assert_eq!(row("goes")[..3], ["-", "goes", "removed"]);
+    assert_eq!(row("again")[..3], ["!", "again", "recreated"]);
+    assert_eq!(row("newcomer")[..3], ["+", "newcomer", "added"]);
+    assert!(!shown.stdout.contains("orders"), "{}", shown.stdout);
+    let set = shown
+        .stdout
+        .lines()
+        .filter(|line| line.contains("retention.ms"));
+    let set: Vec<&str> = set.collect();
+    assert!(
+        matches!(set[..], [line] if line.contains("1000")),
+        "{}",
+        shown.stdout
+    );
 }

@@ -178,3 +178,19 @@ async fn progress_none_leaves_standard_error_empty() {
     let ran = scene.kbr(&words).expect(0);
     assert_eq!(ran.stderr, "");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_shows_how_far_it_is_and_takes_its_bar_away_at_the_end() {
+    let scene = Scene::backed_up().await;
+    let words = ["verify", "file:archive", "--deep"];
+    let bar = r"verify file:archive +[█▉▊▋▌▍▎▏░]|verify file:archive  ⠁";
+    let shown = scene.at_terminal(&words, "");
+    assert_eq!(shown.code, 0, "{}", shown.stdout);
+    assert!(found(bar, &shown.stdout), "{:?}", shown.stdout);
+    let last = shown.stdout.rsplit("\u{1b}[2K").next().unwrap();
+    assert!(last.contains("whole") && !found(bar, last), "{last:?}");
+
+    let silent: Vec<&str> = words.into_iter().chain(["--progress", "none"]).collect();
+    let shown = scene.at_terminal(&silent, "");
+    assert!(!found(bar, &shown.stdout), "{:?}", shown.stdout);
+}

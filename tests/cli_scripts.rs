@@ -2,7 +2,10 @@
 
 mod support;
 
-use support::{Folder, Ran};
+use kbr::archive::{Archive, NewGeneration, RunOptions};
+use kbr::base::TimestampMs;
+use kbr::store::Store;
+use support::{Folder, Ran, copy_folder};
 
 #[track_caller]
 fn assert_fits(ran: &Ran) {
@@ -250,4 +253,63 @@ fn options_of_a_policy_are_checked_by_name_and_kind() {
         .kbr(&["prune", "file:archive", "--drop", "everything"])
         .expect(2);
     assert_says(&wrong, &["it is expired, removed or all"]);
+}
+
+/// An archive with a recovery point on each of forty days, from 2026-01-01 (a Thursday) to 2026-02-09 (a Monday).
+async fn daily(folder: &Folder) {
+    let url = format!("file:{}", folder.file("archive").display());
+    let store = Store::open_text(&url).await.unwrap();
+    for day in 0..40 {
+        let archive = Archive::create_or_open(store.clone(), "cluster")
+            .await
+            .unwrap();
+        let run = format!("r{day}");
+        let run = archive
+            .begin_run(&run, RunOptions::default())
+            .await
+            .unwrap();
+        // 2026-01-01T12:00:00Z and so on.
+        let at = TimestampMs(1_767_268_800_000 + day * 86_400_000);
+        let new = NewGeneration {
+            started: at,
+            consistency_point: at,
+            ..NewGeneration::default()
+        };
+        run.commit(new).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_rule_of_prune_keeps_what_its_help_says() {
+    let original = Folder::new();
+    daily(&original).await;
+    for (rules, kept) in [
+        (&["--keep-last", "2"][..], &[40, 39][..]),
+        (&["--keep-within", "3d"], &[40, 39, 38, 37]),
+        (&["--keep-daily", "3"], &[40, 39, 38]),
+        // The week of Monday, the one that ended on Sunday the 8th, and the one before.
+        (&["--keep-weekly", "3"], &[40, 39, 32]),
+        // The last of February so far, and the 31st of January.
+        (&["--keep-monthly", "5"], &[40, 31]),
+        (
+            &["--keep-last", "1", "--redundancy", "4"],
+            &[40, 39, 38, 37],
+        ),
+        (&["--keep-daily", "1", "--keep-monthly", "2"], &[40, 31]),
+    ] {
+        let folder = Folder::new();
+        copy_folder(&original.file("archive"), &folder.file("archive"));
+        let words: Vec<&str> = ["prune", "file:archive"]
+            .iter()
+            .chain(rules)
+            .copied()
+            .collect();
+        executed(&folder, &words);
+        let list = folder.kbr(&["list", "file:archive", "--limit", "100", "--output", "json"]);
+        let list: serde_json::Value = serde_json::from_str(&list.expect(0).stdout).unwrap();
+        let left = list["generations"].as_array().unwrap().iter();
+        let left = left.filter(|one| one["marked"].is_null());
+        let left: Vec<i64> = left.map(|one| one["number"].as_i64().unwrap()).collect();
+        assert_eq!(left, kept, "{rules:?}");
+    }
 }
