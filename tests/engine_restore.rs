@@ -10,7 +10,7 @@ use kbr::base::{
 };
 use kbr::engine::restore::{
     self, FilterError, FilterRecord, FilterSession, Options, Predicted, RecordFilter, TargetState,
-    TopicRemap,
+    TopicRemap, WriteContext,
 };
 use kbr::engine::{Error, verify};
 use kbr::kafka::{Client, ConnectOptions, FetchPartition, FetchWanted, Isolation};
@@ -296,8 +296,6 @@ async fn apply(
     snapshot: &Snapshot,
     client: &Client,
 ) -> Result<Vec<restore::TopicReport>, Error> {
-    let quiet = NoProgress::handle();
-    let cancel = CancellationToken::new();
     for create in &plan.creates {
         restore::check_create_topic(create, client).await?;
         restore::create_topic(create, client).await?;
@@ -305,7 +303,9 @@ async fn apply(
     let mut reports = Vec::new();
     for write in &plan.writes {
         restore::check_write_topic(write, client).await?;
-        reports.push(restore::write_topic(write, snapshot, client, &quiet, &cancel).await?);
+        reports.push(
+            restore::write_topic(write, snapshot, client, &WriteContext::unrecorded()).await?,
+        );
     }
     for finish in &plan.finishes {
         restore::check_finish_topic(finish, client).await?;

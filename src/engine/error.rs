@@ -81,6 +81,9 @@ pub enum Error {
     Mapping(#[from] super::mapping::Error),
     #[error("cancelled")]
     Cancelled,
+    /// What a crash would need to find again could not be written down, so nothing was begun.
+    #[error("the producer identity could not be recorded: {0}")]
+    NotRecorded(String),
     /// A worker thread ended without an answer.
     #[error("{0}")]
     Internal(String),

@@ -5,6 +5,7 @@ mod error;
 pub mod groups;
 pub mod mapping;
 pub mod offsets;
+mod pace;
 pub mod restore;
 pub mod verify;
 

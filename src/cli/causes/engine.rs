@@ -62,6 +62,16 @@ pub fn of_engine(error: &Error) -> Described {
             "now",
             "run the backup again: a topic made anew is a new incarnation",
         ),
+        Error::NotRecorded(_) => Described::new("E0426", message)
+            .fact(
+                "why",
+                "after a crash nobody could tell its batches from another producer's",
+            )
+            .fact("changed", "nothing: no batch was sent")
+            .fact(
+                "now",
+                "look at the state directory's disk and run the same command again",
+            ),
         Error::Internal(_) | Error::Mapping(_) => Described::new("E0901", message)
             .fact("now", "this is a mistake in kbr: please report it"),
     }

@@ -9,7 +9,9 @@ use crate::base::time::format_instant;
 use crate::dsl::verbs::archives::SnapshotValue;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::verbs::restore::predicted;
-use crate::engine::restore::{self, CreateTopic, FinishTopic, Plan, TargetState, WriteTopic};
+use crate::engine::restore::{
+    self, CreateTopic, FinishTopic, Plan, TargetState, WriteContext, WriteTopic,
+};
 use crate::engine::verify;
 use crate::run::{
     Blocked, Cell, Detail, ExitClass, Gate, Outcome, Step, StepContext, StepError, StepKind,
@@ -365,8 +367,11 @@ impl Step for WriteStep {
             &self.write,
             &self.run.snapshot.0.snapshot,
             &self.run.cluster.0.client,
-            &context.progress,
-            &context.cancel,
+            &WriteContext {
+                progress: context.progress.clone(),
+                cancel: context.cancel.clone(),
+                ..WriteContext::unrecorded()
+            },
         )
         .await;
         let report = match written {

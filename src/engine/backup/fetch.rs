@@ -18,12 +18,12 @@
 //! fails, by name and alone, when it has not moved for the plan's stall time. An empty answer never ends one.
 
 use super::copy::{self, Copied, Event, Job, Packed, Small};
-use super::pace::Pace;
 use super::track::{CHUNKS_WAITING, SMALL, Stage, Track};
 use super::walk::Walk;
 use crate::archive::{BlockCompression, RunWriter};
 use crate::base::{CancellationToken, Offset, ProgressHandle};
 use crate::engine::error::{Error, Result};
+use crate::engine::pace::Pace;
 use crate::kafka::{self, Client, FetchPartition, FetchWanted, FetchedPartition, Isolation};
 use futures::StreamExt;
 use futures::future::BoxFuture;

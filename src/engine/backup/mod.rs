@@ -19,7 +19,6 @@ mod groups;
 mod identity;
 mod open_transactions;
 mod options;
-mod pace;
 mod plan;
 mod report;
 mod select;

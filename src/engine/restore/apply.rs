@@ -1,5 +1,6 @@
 //! Carrying out the parts of a restore plan. Each takes its part of the plan and nothing else.
 
+use super::context::{WriteContext, WriteProgress};
 use super::plan::{
     CreateTopic, FinishTopic, TargetState, TopicReport, WritePartition, WriteTopic,
     WrittenPartition,
@@ -120,12 +121,20 @@ pub async fn write_topic(
     write: &WriteTopic,
     snapshot: &Snapshot,
     client: &Client,
-    progress: &ProgressHandle,
-    cancel: &CancellationToken,
+    context: &WriteContext,
 ) -> Result<TopicReport> {
+    if context.identity.is_some() {
+        return Err(Error::Mismatch(
+            "this version cannot go on with an interrupted write".to_string(),
+        ));
+    }
+    let WriteContext {
+        progress, cancel, ..
+    } = context;
     let identity = client
         .init_producer_id(None, Duration::from_secs(60))
         .await?;
+    context.make_known(identity).await?;
     progress.total(write.records().bound(), write.bytes());
     // Made before the stream, so that the whole is one future that may move between threads.
     let work: Vec<_> = write
@@ -145,6 +154,21 @@ pub async fn write_topic(
         topic: write.topic.clone(),
         partitions,
     })
+}
+
+/// What an interrupted write has left in the target. Waits until every end is stable: a late request may still land.
+pub async fn reconcile_write(
+    write: &WriteTopic,
+    _snapshot: &Snapshot,
+    client: &Client,
+    _identity: Option<ProducerIdentity>,
+) -> Result<WriteProgress> {
+    match written_so_far(write, client).await? {
+        0 => Ok(WriteProgress::NotBegun),
+        _ => Err(Error::Mismatch(
+            "this version cannot tell how far an interrupted write came".to_string(),
+        )),
+    }
 }
 
 /// How many records a write that ended early has left in the target. Asks the target, since an answer that was

@@ -6,6 +6,7 @@
 //! (`engine::verify`).
 
 mod apply;
+mod context;
 mod options;
 mod plan;
 mod resolve;
@@ -13,13 +14,15 @@ pub(crate) mod scan;
 mod select;
 mod shape;
 mod topic;
+pub(crate) mod units;
 mod writer;
 
 pub(crate) use apply::selector;
 pub use apply::{
     check_create_topic, check_finish_topic, check_write_topic, create_topic, finish_topic,
-    write_topic, written_so_far,
+    reconcile_write, write_topic, written_so_far,
 };
+pub use context::{IdentityKnown, WriteContext, WriteProgress};
 pub use options::{
     FilterError, FilterRecord, FilterSession, Options, RecordFilter, ScanBudget, TopicRemap,
 };

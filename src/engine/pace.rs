@@ -1,4 +1,4 @@
-//! A limit on the bytes per second that a run takes from the source.
+//! A limit on the bytes per second that a run takes from the source, or puts into the target.
 //!
 //! What has come is paid for afterwards: the next request waits until the bytes before it fit the rate. Requests are made
 //! smaller than a second's worth, so that a slow run is an even one.
