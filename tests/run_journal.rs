@@ -204,3 +204,67 @@ fn the_newest_generation_seen_is_remembered_and_never_an_older_one_for_it() {
         Some(seen(3, "another three"))
     );
 }
+
+fn mapping(partition: i32, records: u64) -> StoredMapping {
+    StoredMapping {
+        source_topic: "orders".into(),
+        source_partition: partition,
+        target_topic: "orders_dr".into(),
+        target_partition: partition,
+        records,
+        digest: Digest::of(&records.to_le_bytes()),
+    }
+}
+
+#[test]
+fn mappings_are_kept_per_route_and_stored_again_by_a_resumed_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let journal = Journal::open(&path).unwrap();
+    let run = RunId("20261121-0914-k7".into());
+    for (partition, records) in [(1, 7), (0, 5), (0, 6)] {
+        let mapping = mapping(partition, records);
+        journal
+            .store_mapping(&run, 3, &mapping, &[records as u8])
+            .unwrap();
+    }
+    let reading = Journal::open_existing(&path).unwrap().unwrap();
+    let kept = reading.mappings(&run).unwrap();
+    assert_eq!(kept, [(3, mapping(0, 6)), (3, mapping(1, 7))]);
+    assert_eq!(reading.mapping_bytes(&run, 3, &kept[0].1).unwrap(), [6]);
+    assert_eq!(reading.mappings(&RunId("other".into())).unwrap(), []);
+}
+
+#[test]
+fn a_journal_without_mappings_gets_room_for_them_when_it_is_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    drop(Journal::open(&path).unwrap());
+    rusqlite::Connection::open(&path)
+        .unwrap()
+        .execute_batch("DROP TABLE mappings; PRAGMA user_version = 1")
+        .unwrap();
+    let run = RunId("20261121-0914-k7".into());
+    let reading = Journal::open_existing(&path).unwrap().unwrap();
+    assert_eq!(reading.mappings(&run).unwrap(), []);
+    drop(reading);
+    let journal = Journal::open(&path).unwrap();
+    journal
+        .store_mapping(&run, 1, &mapping(0, 5), b"x")
+        .unwrap();
+    assert_eq!(journal.mappings(&run).unwrap().len(), 1);
+}
+
+#[test]
+fn a_run_is_worked_on_by_one_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+    let run = RunId("20261121-0914-k7".into());
+    let held = journal.lock_run(&run).unwrap();
+    assert!(held.is_some());
+    assert!(journal.lock_run(&run).unwrap().is_none());
+    drop(held);
+    let again = journal.lock_run(&run).unwrap().unwrap();
+    again.remove();
+    assert!(journal.lock_run(&run).unwrap().is_some());
+}

@@ -5,8 +5,9 @@
 
 use super::document::add_totals;
 use super::{
-    Answer, Approval, Approver, ExitClass, GateSection, Item, Journal, JournalError, Outcome, Plan,
-    PlannedStep, Question, RunError, RunId, StepContext, StepError, Total, plan::PLAN_LIFETIME_MS,
+    Answer, Approval, Approver, Attempt, ExitClass, GateSection, Item, Journal, JournalError,
+    Outcome, Plan, PlannedStep, Question, RunError, RunId, StepContext, StepError, Total,
+    plan::PLAN_LIFETIME_MS,
 };
 use crate::base::{CancellationToken, NoProgress, ProgressHandle, time};
 use futures::FutureExt;
@@ -269,6 +270,7 @@ impl Running<'_> {
             run: self.report.run.to_string(),
             now: self.plan.now,
             rehearsal: self.plan.rehearsal,
+            attempt: Attempt::new(self.execution.journal, &self.report.run, planned.ordinal),
         };
         let state = match self.effect(planned, &context, began).await {
             Ok(Some(outcome)) => {

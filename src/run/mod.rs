@@ -5,6 +5,7 @@
 //! the effect. What a step does to a cluster is the step's own business.
 
 mod approval;
+mod attempt;
 mod canonical;
 pub mod config;
 mod document;
@@ -15,6 +16,7 @@ mod plan;
 mod step;
 
 pub use approval::{Answer, Approval, Approver, Question};
+pub use attempt::Attempt;
 pub use canonical::canonical_json;
 pub use config::{ClusterConfig, Config, ConfigError, RehearseConfig, StoreConfig, UnknownName};
 pub use document::{ItemDocument, PlanDocument, StepDocument, StepStatus, Summary};
@@ -23,8 +25,8 @@ pub use execute::{
     Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute,
 };
 pub use journal::{
-    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunRecord, Witness,
-    journal_path,
+    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunLock, RunRecord,
+    StoredMapping, Witness, journal_path,
 };
 pub use plan::{
     ArchiveFact, ClusterFact, GateSection, Item, Plan, PlannedStep, RunbookId, Span, Stopped,

@@ -2,7 +2,7 @@
 //!
 //! Everything in a plan is one of these, so that showing, approving, journalling and executing are written once.
 
-use super::StepError;
+use super::{Attempt, StepError};
 use crate::base::{CancellationToken, NoProgress, ProgressHandle, TimestampMs, text};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -259,6 +259,8 @@ pub struct StepContext {
     /// The plan's `now`.
     pub now: TimestampMs,
     pub rehearsal: bool,
+    /// Which attempt at the step this is, and what those before it left.
+    pub attempt: Attempt,
 }
 
 impl StepContext {
@@ -270,6 +272,7 @@ impl StepContext {
             run: run.to_string(),
             now: crate::base::time::now(),
             rehearsal: false,
+            attempt: Attempt::unrecorded(),
         }
     }
 }

@@ -5,8 +5,12 @@
 //! returns: an effect whose intent is not durable must not begin.
 
 mod history;
+mod lock;
+mod mappings;
 
 pub use history::{JournalledRun, JournalledStep, RunRecord};
+pub use lock::RunLock;
+pub use mappings::StoredMapping;
 
 use super::{Outcome, PlanDocument, RunReport, StepError, canonical_json};
 use crate::base::{Digest, time};
@@ -15,12 +19,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// "kbr1": what SQLite's `file` type shows, and what tells a journal from another database.
 const APPLICATION_ID: i32 = 0x6b62_7231;
-const SCHEMA_VERSION: i32 = 1;
+/// The path of a journal that lasts as long as its process.
+const IN_MEMORY: &str = ":memory:";
+/// 2 added the mappings.
+const SCHEMA_VERSION: i32 = 2;
 const SCHEMA: &str = "
     CREATE TABLE entries (
         seq      INTEGER PRIMARY KEY,
@@ -89,9 +96,11 @@ pub struct Witness {
     pub digest: Digest,
 }
 
+/// Copies are the same journal.
+#[derive(Clone)]
 pub struct Journal {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    connection: Arc<Mutex<Connection>>,
 }
 
 struct Entry {
@@ -197,7 +206,7 @@ impl Journal {
 
     /// A journal that lasts as long as the process, for rehearsals.
     pub fn in_memory() -> Result<Self, JournalError> {
-        let path = Path::new(":memory:");
+        let path = Path::new(IN_MEMORY);
         let connection =
             Connection::open_in_memory().map_err(|error| JournalError::Unwritable {
                 path: path.display().to_string(),
@@ -211,7 +220,7 @@ impl Journal {
     fn of(path: &Path, connection: Connection) -> Self {
         Self {
             path: path.to_path_buf(),
-            connection: Mutex::new(connection),
+            connection: Arc::new(Mutex::new(connection)),
         }
     }
 
@@ -250,9 +259,16 @@ impl Journal {
             let tables: i64 =
                 transaction
                     .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+            let pragma = |name: &str| -> rusqlite::Result<i32> {
+                transaction.pragma_query_value(None, name, |row| row.get(0))
+            };
             if tables == 0 {
                 transaction.execute_batch(SCHEMA)?;
+                transaction.execute_batch(mappings::SCHEMA)?;
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+                transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            } else if pragma("application_id")? == APPLICATION_ID && pragma("user_version")? == 1 {
+                transaction.execute_batch(mappings::SCHEMA)?;
                 transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             }
             transaction.commit()
@@ -348,6 +364,11 @@ impl Journal {
     ) -> Result<(), JournalError> {
         let body = json!({ "steps": ordinals, "how": how, "approved": approved });
         self.append(run, "gate", None, &body)
+    }
+
+    /// What a step must not forget while its effect is under way: the producer id that it writes with.
+    pub fn note(&self, run: &RunId, ordinal: u32, note: &Value) -> Result<(), JournalError> {
+        self.append(run, "note", Some(ordinal), &json!({ "note": note }))
     }
 
     /// A step is about to have its effect on what `old` says.
