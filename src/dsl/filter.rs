@@ -5,7 +5,9 @@ use super::failure::Failure;
 use super::kind::Kind;
 use super::values::Instant;
 use crate::base::TimestampMs;
-use crate::engine::restore::{FilterError, FilterRecord, FilterSession, RecordFilter, TopicRemap};
+use crate::engine::restore::{
+    FilterError, FilterRecord, FilterSession, OnError, RecordFilter, TopicRemap,
+};
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use std::sync::Arc;
 
@@ -75,6 +77,7 @@ pub struct Needs {
 pub struct RecordPredicate {
     closure: Closure,
     needs: Needs,
+    on_error: OnError,
 }
 
 /// Made once per worker.
@@ -86,13 +89,17 @@ pub struct PredicateSession {
 }
 
 impl RecordPredicate {
-    pub fn new(closure: Closure) -> Self {
+    pub fn new(closure: Closure, on_error: OnError) -> Self {
         let needs = Needs {
             key: closure.mentions("key"),
             value: closure.mentions("value"),
             headers: closure.mentions("header"),
         };
-        Self { closure, needs }
+        Self {
+            closure,
+            needs,
+            on_error,
+        }
     }
 
     pub fn open(&self) -> Result<PredicateSession, Failure> {
@@ -219,22 +226,56 @@ fn filter_error(failure: Failure) -> FilterError {
 }
 
 impl RecordFilter for RecordPredicate {
+    /// Decides equally if the closure does, and what it does with records on which the closure fails.
     fn fingerprint(&self) -> String {
-        self.closure.fingerprint()
+        match self.on_error {
+            OnError::Stop => self.closure.fingerprint(),
+            OnError::Keep => format!("{} keep", self.closure.fingerprint()),
+            OnError::Drop => format!("{} drop", self.closure.fingerprint()),
+        }
     }
 
     fn session(&self) -> Box<dyn FilterSession> {
-        Box::new(WorkerSession(self.open()))
+        Box::new(WorkerSession {
+            session: self.open(),
+            on_error: self.on_error,
+            failed: 0,
+        })
+    }
+
+    fn on_error(&self) -> OnError {
+        self.on_error
     }
 }
 
 /// A session that could not be opened answers each record with why.
-struct WorkerSession(Result<PredicateSession, Failure>);
+struct WorkerSession {
+    session: Result<PredicateSession, Failure>,
+    on_error: OnError,
+    failed: u64,
+}
 
 impl FilterSession for WorkerSession {
     fn keep(&mut self, record: &FilterRecord<'_>) -> Result<bool, FilterError> {
+        match (self.decide(record), self.on_error) {
+            (Err(error), OnError::Stop) => Err(error),
+            (Err(_), on_error) => {
+                self.failed += 1;
+                Ok(on_error == OnError::Keep)
+            }
+            (answer, _) => answer,
+        }
+    }
+
+    fn failed(&self) -> u64 {
+        self.failed
+    }
+}
+
+impl WorkerSession {
+    fn decide(&mut self, record: &FilterRecord<'_>) -> Result<bool, FilterError> {
         let session = self
-            .0
+            .session
             .as_mut()
             .map_err(|failure| filter_error(failure.clone()))?;
         session

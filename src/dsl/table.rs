@@ -37,6 +37,8 @@ pub struct Parameter {
     pub choices: &'static [&'static str],
     /// The names that a map may have; empty: any.
     pub options: &'static [MapOption],
+    /// May be left out. Only the last.
+    pub optional: bool,
 }
 
 /// One name in a map of options. A value of `()` is as good as none: `#{ keep_last: args.keep_last }`.
@@ -64,6 +66,7 @@ impl Parameter {
             repeats: false,
             choices: &[],
             options: &[],
+            optional: false,
         }
     }
 
@@ -74,6 +77,7 @@ impl Parameter {
             repeats: true,
             choices: &[],
             options: &[],
+            optional: false,
         }
     }
 
@@ -84,6 +88,7 @@ impl Parameter {
             repeats: false,
             choices,
             options: &[],
+            optional: false,
         }
     }
 
@@ -95,7 +100,14 @@ impl Parameter {
             repeats: false,
             choices: &[],
             options,
+            optional: false,
         }
+    }
+
+    /// One that may be left out.
+    pub const fn optional(mut self) -> Self {
+        self.optional = true;
+        self
     }
 
     pub fn takes(&self, kind: Kind) -> bool {
@@ -141,7 +153,8 @@ impl Entry {
 
     /// Fewest and most arguments.
     pub fn arity(&self) -> (usize, usize) {
-        let least = self.parameters.len();
+        let needed = self.parameters.iter().filter(|p| !p.optional);
+        let least = needed.count();
         let most = if self.parameters.last().is_some_and(|p| p.repeats) {
             MOST_ARGUMENTS
         } else {
@@ -178,7 +191,8 @@ impl Entry {
             .map(|parameter| {
                 let kinds: Vec<&str> = parameter.kinds.iter().map(|kind| kind.word()).collect();
                 let more = if parameter.repeats { ", …" } else { "" };
-                format!("{}: {}{more}", parameter.name, kinds.join(" or "))
+                let maybe = if parameter.optional { "?" } else { "" };
+                format!("{}{maybe}: {}{more}", parameter.name, kinds.join(" or "))
             })
             .collect();
         format!("{dot}{}({})", self.name, parameters.join(", "))

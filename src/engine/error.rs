@@ -1,7 +1,8 @@
 //! What can go wrong in the engine, with the topic, partition and offsets it is about.
 
 use super::restore::FilterError;
-use crate::base::{Offset, TopicPartition};
+use crate::base::time::format_instant;
+use crate::base::{Offset, TimestampMs, TopicPartition};
 use crate::{archive, kafka, record};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -21,10 +22,16 @@ pub enum Error {
         source: record::Error,
     },
     /// The filter or remap closure failed on a record.
-    #[error("the filter failed on {partition} offset {offset}: {source}")]
+    #[error(
+        "the filter failed on {partition} offset {offset} ({}, {key}): {source}",
+        format_instant(*timestamp)
+    )]
     Filter {
         partition: TopicPartition,
         offset: Offset,
+        timestamp: TimestampMs,
+        /// As far as it helps to find the record.
+        key: String,
         source: FilterError,
     },
     #[error("the remap closure failed on topic {topic}: {source}")]

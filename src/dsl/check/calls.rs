@@ -6,6 +6,7 @@ use crate::base::{PartitionSet, Pattern, TimestampMs, size, time};
 use crate::dsl::diagnostic::Finding;
 use crate::dsl::kind::Kind;
 use crate::dsl::table::{self, Entry, Form};
+use crate::dsl::verbs::restore::{ON_ERROR, no_such_on_error};
 use crate::dsl::{engine, invocation, messages, operators};
 use rhai::{Engine, Expr, FnCallExpr, Position};
 use std::collections::BTreeSet;
@@ -260,6 +261,17 @@ impl Walk<'_> {
         for (name, kind, position) in given {
             if let Err(failure) = invocation::check_option(entry, index, &name, kind) {
                 self.report(failure.into_finding(None), position);
+            }
+        }
+        if let (Expr::Map(map, _), "filter") = (argument, entry.name) {
+            for (name, value) in &map.0 {
+                if let Expr::StringConstant(text, position) = value
+                    && name.name == "on_error"
+                    && !ON_ERROR.contains(&text.as_str())
+                {
+                    let failure = no_such_on_error(text);
+                    self.report(failure.into_finding(None), *position);
+                }
             }
         }
     }

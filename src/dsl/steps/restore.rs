@@ -10,7 +10,7 @@ use crate::dsl::verbs::archives::SnapshotValue;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::verbs::restore::predicted;
 use crate::engine::restore::{
-    self, CreateTopic, FinishTopic, Plan, TargetState, WriteContext, WriteTopic,
+    self, CreateTopic, FinishTopic, OnError, Plan, TargetState, WriteContext, WriteTopic,
 };
 use crate::engine::verify;
 use crate::run::{
@@ -223,6 +223,14 @@ impl WriteStep {
         if write.filter_fingerprint.is_some() {
             cut.push(format!("filter dropped {}", grouped(by_filter)));
         }
+        let failed: u64 = write.partitions.iter().map(|at| at.filter_failed).sum();
+        if failed > 0 {
+            cut.push(format!(
+                "filter failed on {}: {}",
+                counted(failed, "record"),
+                what_became(write.filter_on_error)
+            ));
+        }
         let bounds = [("since", write.since), ("before", write.before)];
         for (word, at) in bounds {
             if let Some(at) = at {
@@ -233,6 +241,15 @@ impl WriteStep {
             cut.push(format!("time dropped {}", grouped(by_time)));
         }
         (!cut.is_empty()).then(|| cut.join("   "))
+    }
+}
+
+/// What a filter's `on_error` does with a record.
+fn what_became(on_error: OnError) -> &'static str {
+    match on_error {
+        OnError::Stop => "the restore ended",
+        OnError::Keep => "kept",
+        OnError::Drop => "dropped",
     }
 }
 
@@ -383,6 +400,7 @@ impl Step for WriteStep {
             .iter()
             .map(|partition| partition.records)
             .sum();
+        let failed: u64 = report.partitions.iter().map(|at| at.filter_failed).sum();
         let partitions: Vec<Value> = report
             .partitions
             .iter()
@@ -397,12 +415,21 @@ impl Step for WriteStep {
                 })
             })
             .collect();
-        Ok(Outcome::of(json!({
+        let mut outcome = Outcome::of(json!({
             "topic": report.topic,
             "records": records,
+            "filter_failed": failed,
             "partitions": partitions,
         }))
-        .total("records written", records))
+        .total("records written", records);
+        if failed > 0 {
+            let became = what_became(self.write.filter_on_error);
+            outcome = outcome.line(format!(
+                "filter failed on {}: {became}",
+                counted(failed, "record")
+            ));
+        }
+        Ok(outcome)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::dsl::invocation::Invocation;
 use crate::dsl::kind::Kind;
 use crate::dsl::reading;
 use crate::dsl::steps::{self, RestoreRun};
-use crate::dsl::table::{Entry, Parameter};
+use crate::dsl::table::{Entry, MapOption, Parameter};
 use crate::dsl::values::{Instant, Size};
 use crate::engine::restore;
 use crate::run::ExitClass;
@@ -44,6 +44,14 @@ pub struct Restored {
 }
 
 const NAMES: &[Parameter] = &[Parameter::many("names", &[Kind::Text])];
+/// What `on_error` of a filter may be.
+pub const ON_ERROR: [&str; 3] = ["stop", "keep", "drop"];
+const FILTER_OPTIONS: &[MapOption] = &[MapOption {
+    name: "on_error",
+    kinds: &[Kind::Text],
+    default: "\"stop\"",
+    doc: "What becomes of a record on which the closure fails: \"stop\" ends the restore and names it, \"keep\" restores it, \"drop\" leaves it out.",
+}];
 const WHEN: &[Parameter] = &[Parameter::one("when", &[Kind::Text, Kind::Instant])];
 
 pub static TABLE: &[Entry] = &[
@@ -103,7 +111,10 @@ pub static TABLE: &[Entry] = &[
     Entry::option(
         Kind::Restore,
         "filter",
-        &[Parameter::one("keep", &[Kind::Closure])],
+        &[
+            Parameter::one("keep", &[Kind::Closure]),
+            Parameter::map("options", FILTER_OPTIONS).optional(),
+        ],
         "every record",
         |call| {
             let mut builder: Restore = call.me()?;
@@ -112,13 +123,14 @@ pub static TABLE: &[Entry] = &[
                     .help("join the conditions with `&&`"));
             }
             let closure = closure(call)?;
-            builder.filter = Some(RecordPredicate::new(closure));
+            builder.filter = Some(RecordPredicate::new(closure, on_error(call)?));
             Ok(Dynamic::from(builder))
         },
     )
     .doc(
         "Keeps the records for which the closure answers true. It sees one record, sees no verbs and no clock, and what it \
-         captures is frozen here. An error in it, or another answer than true or false, fails the plan.",
+         captures is frozen here. A record on which it fails, or for which it answers neither true nor false, ends the restore \
+         and is named; with `on_error` such records are kept or dropped instead, and counted.",
     )
     .example("restore(snap).filter(|r| r.key != \"poison\")"),
     Entry::option(
@@ -306,6 +318,33 @@ fn closure(call: &Invocation) -> Result<Closure, Failure> {
             "E0213",
             "this closure cannot be taken along",
         )),
+    }
+}
+
+/// The `on_error` of a filter's options.
+fn on_error(call: &Invocation) -> Result<restore::OnError, Failure> {
+    let Some(options) = call.arguments.get(1) else {
+        return Ok(restore::OnError::Stop);
+    };
+    let given = options
+        .read_lock::<Map>()
+        .and_then(|options| options.get("on_error").cloned())
+        .unwrap_or(Dynamic::UNIT);
+    match given.into_string().as_deref() {
+        Ok("stop") | Err(_) => Ok(restore::OnError::Stop),
+        Ok("keep") => Ok(restore::OnError::Keep),
+        Ok("drop") => Ok(restore::OnError::Drop),
+        Ok(other) => Err(no_such_on_error(other)),
+    }
+}
+
+/// `on_error: "skip"`.
+pub fn no_such_on_error(given: &str) -> Failure {
+    let failure = Failure::script("E0212", format!("`on_error` of a filter is not {given:?}"))
+        .help(format!("it is one of: {}", ON_ERROR.join(", ")));
+    match crate::base::text::did_you_mean(given, ON_ERROR) {
+        Some(near) => failure.label(format!("did you mean \"{near}\"?")),
+        None => failure,
     }
 }
 

@@ -270,6 +270,7 @@ async fn write_partition(
         source: partition.source,
         target: partition.target,
         records: tally.records,
+        filter_failed: tally.filter_failed,
         bytes: bytes_written,
         first: partition.base,
         end: writer.next(),

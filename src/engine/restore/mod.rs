@@ -24,7 +24,8 @@ pub use apply::{
 };
 pub use context::{IdentityKnown, WriteContext, WriteProgress};
 pub use options::{
-    FilterError, FilterRecord, FilterSession, Options, RecordFilter, ScanBudget, TopicRemap,
+    FilterError, FilterRecord, FilterSession, OnError, Options, RecordFilter, ScanBudget,
+    TopicRemap,
 };
 pub use plan::{
     Blocked, CreateTopic, FinishTopic, Plan, Predicted, TargetState, TopicReport, WritePartition,

@@ -2,6 +2,7 @@
 
 use crate::base::{Selection, TimestampMs};
 use crate::record::Record;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Which records go where. The default restores everything under its own name.
@@ -33,12 +34,31 @@ pub trait RecordFilter: Send + Sync {
     /// What it does, as text: equal fingerprints decide equally. Goes into the plan's digest.
     fn fingerprint(&self) -> String;
     fn session(&self) -> Box<dyn FilterSession>;
+    /// What becomes of a record on which it fails. Its sessions do so by themselves.
+    fn on_error(&self) -> OnError {
+        OnError::Stop
+    }
+}
+
+/// What becomes of a record on which the filter fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// The restore ends there, with the record's coordinates.
+    #[default]
+    Stop,
+    Keep,
+    Drop,
 }
 
 /// One worker's use of a filter.
 pub trait FilterSession: Send {
-    /// Whether the record is restored.
+    /// Whether the record is restored. An error ends the restore.
     fn keep(&mut self, record: &FilterRecord<'_>) -> Result<bool, FilterError>;
+    /// On how many records it failed so far that were kept or dropped nevertheless, as was asked.
+    fn failed(&self) -> u64 {
+        0
+    }
 }
 
 /// A record and where it comes from.

@@ -1,6 +1,6 @@
 //! The restore plan: what would be created, written and set, with every number that execution must reproduce.
 
-use super::options::{RecordFilter, TopicRemap};
+use super::options::{OnError, RecordFilter, TopicRemap};
 use crate::base::{Offset, PartitionId, TimestampMs, TopicId};
 use crate::engine::mapping::Mapping;
 use serde::Serialize;
@@ -90,6 +90,8 @@ pub struct WriteTopic {
     pub before: Option<TimestampMs>,
     /// What the filter does, as text.
     pub filter_fingerprint: Option<String>,
+    /// What becomes of a record on which the filter fails.
+    pub filter_on_error: OnError,
     pub remap_fingerprint: Option<String>,
     #[serde(skip)]
     pub filter: Option<Arc<dyn RecordFilter>>,
@@ -120,6 +122,8 @@ pub struct WritePartition {
     pub kept_bytes: u64,
     pub dropped_by_filter: u64,
     pub dropped_by_time: u64,
+    /// Records on which the filter failed, kept or dropped as was asked.
+    pub filter_failed: u64,
     /// The earliest and latest timestamp among the restored records, as far as planning looked.
     pub first_timestamp: Option<TimestampMs>,
     pub last_timestamp: Option<TimestampMs>,
@@ -133,6 +137,8 @@ pub struct WrittenPartition {
     pub source: PartitionId,
     pub target: PartitionId,
     pub records: u64,
+    /// Records on which the filter failed, kept or dropped as was asked.
+    pub filter_failed: u64,
     pub bytes: u64,
     pub first: Offset,
     /// The offset after the last record written.

@@ -54,6 +54,10 @@ pub async fn plan(
             since: options.since,
             before: options.before,
             filter_fingerprint: options.filter.as_ref().map(|filter| filter.fingerprint()),
+            filter_on_error: options
+                .filter
+                .as_ref()
+                .map_or_else(Default::default, |filter| filter.on_error()),
             remap_fingerprint: options.remap.as_ref().map(|remap| remap.fingerprint()),
             filter: options.filter.clone(),
             remap: options.remap.clone(),
@@ -245,6 +249,7 @@ async fn predict(
         kept_bytes: bytes,
         dropped_by_filter: 0,
         dropped_by_time: wanted.out_of_time,
+        filter_failed: 0,
         first_timestamp: wanted
             .blocks
             .iter()
@@ -268,6 +273,7 @@ async fn predict(
         write.kept_bytes = u64::try_from(kept).unwrap_or(bytes);
     }
     write.dropped_by_filter = prediction.tally.dropped_by_filter;
+    write.filter_failed = prediction.tally.filter_failed;
     write.dropped_by_time = prediction.tally.dropped_by_time;
     write.first_timestamp = prediction.tally.first_timestamp.map(TimestampMs);
     write.last_timestamp = prediction.tally.last_timestamp.map(TimestampMs);

@@ -4,7 +4,7 @@
 //! earliest: producers may write out of order, so `since` opens every batch that reaches it.
 
 use super::options::{FilterRecord, FilterSession};
-use crate::base::{Offset, TopicPartition};
+use crate::base::{Offset, TimestampMs, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::record::{BatchHeader, Record, TimestampType};
 
@@ -117,9 +117,37 @@ impl Selector {
             Err(source) => Err(Error::Filter {
                 partition: self.partition.clone(),
                 offset: Offset(record.offset),
+                timestamp: TimestampMs(record.timestamp),
+                key: key_text(record.key),
                 source,
             }),
         }
+    }
+
+    /// On how many records the filter failed so far that were kept or dropped nevertheless.
+    pub fn failed(&self) -> u64 {
+        self.filter.as_ref().map_or(0, |filter| filter.failed())
+    }
+}
+
+/// A record's key as far as it helps to find the record.
+fn key_text(key: Option<&[u8]>) -> String {
+    const SHOWN: usize = 40;
+    let Some(key) = key else {
+        return "no key".to_string();
+    };
+    let Ok(text) = std::str::from_utf8(key) else {
+        let hex: String = key
+            .iter()
+            .take(SHOWN / 2)
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        let more = if key.len() > SHOWN / 2 { "…" } else { "" };
+        return format!("key 0x{hex}{more}");
+    };
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("key {:?}…", &text[..end]),
+        None => format!("key {text:?}"),
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Tally {
     pub records: u64,
     pub dropped_by_filter: u64,
     pub dropped_by_time: u64,
+    /// Records on which the filter failed, kept or dropped as was asked.
+    pub filter_failed: u64,
     /// The earliest timestamp seen among kept records. For batches that stay whole, their first record's.
     pub first_timestamp: Option<i64>,
     pub last_timestamp: Option<i64>,
@@ -267,6 +269,7 @@ impl Shaper {
             return Err(self.damaged(-1, source));
         }
         let done = self.take();
+        self.tally.filter_failed = self.selector.failed();
         Ok((done, self.mapping.finish(source_end)?, self.tally))
     }
 
