@@ -6,13 +6,14 @@ use super::plan::{
     WrittenPartition,
 };
 use super::resolve::log_ranges;
+use super::routing::Routing;
 use super::scan;
-use super::select::{Cut, Selector};
-use super::shape::Shaper;
+use super::select::selector;
+use super::shape::{Shape, Shaper};
 use super::writer::Writer;
 use crate::archive::Snapshot;
 use crate::base::text::grouped;
-use crate::base::{CancellationToken, Offset, ProgressHandle, TopicId, TopicPartition};
+use crate::base::{CancellationToken, ProgressHandle, TopicId, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::kafka::{Client, ErrorCode, ProducerIdentity, Topic, TopicsWanted};
 use futures::{StreamExt, TryStreamExt};
@@ -131,6 +132,12 @@ pub async fn write_topic(
     let WriteContext {
         progress, cancel, ..
     } = context;
+    if write.routing != Routing::Partition || write.joins_sources() {
+        return Err(Error::Mismatch(format!(
+            "{}: several partitions into one, or one into several, cannot be written yet",
+            write.topic
+        )));
+    }
     let identity = client
         .init_producer_id(None, Duration::from_secs(60))
         .await?;
@@ -191,20 +198,6 @@ pub async fn written_so_far(write: &WriteTopic, client: &Client) -> Result<u64> 
         .sum())
 }
 
-/// Bounds and filter of one planned partition.
-pub(crate) fn selector(write: &WriteTopic, partition: &WritePartition) -> Selector {
-    Selector {
-        partition: TopicPartition::new(write.source_topic.clone(), partition.source),
-        cut: Cut {
-            from: partition.from.0,
-            to: partition.to.0,
-            since: write.since.map(|at| at.0),
-            before: write.before.map(|at| at.0),
-        },
-        filter: write.filter.as_ref().map(|filter| filter.session()),
-    }
-}
-
 async fn write_partition(
     write: &WriteTopic,
     partition: &WritePartition,
@@ -216,7 +209,9 @@ async fn write_partition(
 ) -> Result<WrittenPartition> {
     let selector = selector(write, partition);
     let wanted = scan::wanted(snapshot, &selector.partition, &selector.cut).await?;
-    let mut shaper = Shaper::writing(selector, partition.base, write.max_message_bytes);
+    let shape = Shape::of(write, [partition]);
+    let mut shaper = Shaper::writing(shape, write.max_message_bytes);
+    shaper.unit_begin(partition.source)?;
     let mut writer = Writer::new(
         client.clone(),
         TopicPartition::new(write.topic.clone(), partition.target),
@@ -243,8 +238,15 @@ async fn write_partition(
         }
         progress.advance(shaper.tally().records - before, size);
     }
-    let (batches, mapping, tally) = shaper.finish(partition.to)?;
-    for batch in batches {
+    let finished = shaper.finish()?;
+    let (Some(routed), Some(tally)) = (
+        finished.routes.into_iter().next(),
+        finished.sources.get(&partition.source).copied(),
+    ) else {
+        return Err(Error::Internal("a flow of one route has none".into()));
+    };
+    let mapping = routed.mapping;
+    for batch in finished.batches {
         bytes_written += batch.bytes.len() as u64;
         writer.send(batch).await?;
     }
@@ -257,13 +259,13 @@ async fn write_partition(
             mapping.target_end()
         )));
     }
-    if let Some(planned) = &partition.mapping
-        && planned.digest() != mapping.digest()
+    if let Some(planned) = partition.mapping_digest
+        && planned != mapping.digest()
     {
         return Err(Error::Mismatch(format!(
             "{at}: the records written are not those planned ({} instead of {}): the filter does not answer the same each time",
             grouped(mapping.records()),
-            grouped(planned.records())
+            grouped(partition.records.bound())
         )));
     }
     Ok(WrittenPartition {
@@ -295,11 +297,4 @@ pub async fn finish_topic(finish: &FinishTopic, client: &Client) -> Result<()> {
         .alter_topic_configs(&finish.topic, &finish.set, &finish.delete)
         .await?;
     Ok(())
-}
-
-/// The end of what a partition's write put into the target.
-impl WritePartition {
-    pub fn planned_end(&self) -> Option<Offset> {
-        self.mapping.as_ref().map(|mapping| mapping.target_end())
-    }
 }

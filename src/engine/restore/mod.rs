@@ -7,9 +7,11 @@
 
 mod apply;
 mod context;
+mod headers;
 mod options;
 mod plan;
 mod resolve;
+mod routing;
 pub(crate) mod scan;
 mod select;
 mod shape;
@@ -17,12 +19,12 @@ mod topic;
 pub(crate) mod units;
 mod writer;
 
-pub(crate) use apply::selector;
 pub use apply::{
     check_create_topic, check_finish_topic, check_write_topic, create_topic, finish_topic,
     reconcile_write, write_topic, written_so_far,
 };
 pub use context::{IdentityKnown, WriteContext, WriteProgress};
+pub use headers::HeaderChanges;
 pub use options::{
     FilterError, FilterRecord, FilterSession, OnError, Options, RecordFilter, ScanBudget,
     TopicRemap,
@@ -33,4 +35,5 @@ pub use plan::{
 };
 pub(crate) use resolve::log_ranges;
 pub use resolve::plan;
-pub(crate) use select::{Fate, Selector};
+pub use routing::{KEYLESS_RUN, Routing, murmur2};
+pub(crate) use select::{Fate, Selector, selector};

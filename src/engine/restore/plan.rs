@@ -1,14 +1,16 @@
 //! The restore plan: what would be created, written and set, with every number that execution must reproduce.
 
+use super::headers::HeaderChanges;
 use super::options::{OnError, RecordFilter, TopicRemap};
-use crate::base::{Offset, PartitionId, TimestampMs, TopicId};
+use super::routing::Routing;
+use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
 use crate::engine::mapping::Mapping;
-use serde::Serialize;
-use std::collections::BTreeMap;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Everything a restore would do, in order: creates, writes, finishes; verification reads the writes again.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub source_cluster_id: String,
     pub target_cluster_id: String,
@@ -24,14 +26,14 @@ pub struct Plan {
 }
 
 /// Something that stands in the way, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     pub what: String,
     pub hint: Option<String>,
 }
 
 /// A topic to create, under the settings it has while records are written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateTopic {
     pub source_topic: String,
     pub topic: String,
@@ -45,7 +47,7 @@ pub struct CreateTopic {
 }
 
 /// Putting a created topic's real configs in force once its records are there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishTopic {
     pub topic: String,
     pub set: BTreeMap<String, String>,
@@ -55,7 +57,7 @@ pub struct FinishTopic {
 }
 
 /// What the target topic is like at plan time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum TargetState {
     /// A step before this one creates it.
@@ -70,7 +72,7 @@ pub enum TargetState {
 }
 
 /// A number that planning could tell exactly, or that only execution can.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Predicted {
     Exactly(u64),
@@ -79,12 +81,16 @@ pub enum Predicted {
 }
 
 /// One source topic's records into one target topic.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct WriteTopic {
     pub source_topic: String,
     pub source_topic_id: TopicId,
     pub topic: String,
     pub target: TargetState,
+    /// How a record finds its route.
+    pub routing: Routing,
+    pub headers: HeaderChanges,
+    /// The routes: each a source partition and a target partition with records of it. Sorted by source, then target.
     pub partitions: Vec<WritePartition>,
     pub since: Option<TimestampMs>,
     pub before: Option<TimestampMs>,
@@ -105,18 +111,22 @@ pub struct WriteTopic {
     pub notes: Vec<String>,
 }
 
-/// One source partition's records into one target partition.
-#[derive(Clone, Debug, Serialize)]
+/// A route: what of one source partition goes into one target partition.
+///
+/// Records go 1:1 (one route per source), N:1 (several sources' routes lead to one target), or by key (a source has a
+/// route to every target that gets records of it). What is known of a source as a whole (`dropped_by_…`) stands with
+/// its first route.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WritePartition {
     pub source: PartitionId,
     pub target: PartitionId,
-    /// The source range that is gone through: `from` to `to` (exclusive).
+    /// The source range that is gone through: `from` to `to` (exclusive). The same in all routes of a source.
     pub from: Offset,
     pub to: Offset,
-    /// Where the first record must land: the target partition's end.
+    /// The target partition's end before the step; the same in all routes into it.
     pub base: Offset,
     pub records: Predicted,
-    /// Bytes of the archived batches that are read for it.
+    /// Bytes of the archived batches that are read for it; with several routes of a source, this one's share.
     pub bytes: u64,
     /// The part of them that the restored records take, estimated from their number where something is cut.
     pub kept_bytes: u64,
@@ -127,7 +137,12 @@ pub struct WritePartition {
     /// The earliest and latest timestamp among the restored records, as far as planning looked.
     pub first_timestamp: Option<TimestampMs>,
     pub last_timestamp: Option<TimestampMs>,
-    /// Where each record goes; `None` if only execution can tell.
+    /// The digest of where each record goes; `None` if only execution can tell. A saved plan has no more than this.
+    pub mapping_digest: Option<Digest>,
+    /// The target offset after the last record of this route, if known.
+    pub end: Option<Offset>,
+    /// Where each record goes. Not in a saved plan: the same scan makes it again, and its digest must match.
+    #[serde(skip)]
     pub mapping: Option<Mapping>,
 }
 
@@ -153,7 +168,37 @@ pub struct TopicReport {
     pub partitions: Vec<WrittenPartition>,
 }
 
+impl WritePartition {
+    /// Says where each record goes.
+    pub fn set_mapping(&mut self, mapping: Mapping) {
+        self.mapping_digest = Some(mapping.digest());
+        self.end = Some(mapping.target_end());
+        self.mapping = Some(mapping);
+    }
+}
+
 impl WriteTopic {
+    /// Whether several source partitions go into one target partition.
+    pub fn joins_sources(&self) -> bool {
+        let mut targets = BTreeSet::new();
+        self.routing == Routing::Partition
+            && !self
+                .partitions
+                .iter()
+                .all(|route| targets.insert(route.target))
+    }
+
+    /// The planned end of each target partition; `None` if a route into it is not exactly known.
+    pub fn planned_ends(&self) -> BTreeMap<PartitionId, Option<Offset>> {
+        let mut ends: BTreeMap<PartitionId, Option<Offset>> = BTreeMap::new();
+        for route in &self.partitions {
+            ends.entry(route.target)
+                .and_modify(|end| *end = (*end).zip(route.end).map(|(a, b)| a.max(b)))
+                .or_insert(route.end);
+        }
+        ends
+    }
+
     /// Records over all partitions.
     pub fn records(&self) -> Predicted {
         self.partitions

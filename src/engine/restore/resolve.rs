@@ -1,9 +1,11 @@
 //! Reads the archive and the target and makes the plan.
 
+use super::headers::HeaderChanges;
 use super::options::Options;
 use super::plan::{Blocked, Plan, Predicted, TargetState, WritePartition, WriteTopic};
+use super::routing::Routing;
 use super::scan::{self, Wanted};
-use super::select::{Cut, Selector};
+use super::select::Cut;
 use super::topic;
 use crate::archive::{Snapshot, SnapshotTopic};
 use crate::base::text::{counted, did_you_mean};
@@ -50,6 +52,8 @@ pub async fn plan(
             source_topic_id: source.id,
             topic: name.clone(),
             target: TargetState::Absent,
+            routing: Routing::Partition,
+            headers: HeaderChanges::default(),
             partitions: Vec::new(),
             since: options.since,
             before: options.before,
@@ -79,14 +83,18 @@ pub async fn plan(
                 before: options.before.map(|at| at.0),
             };
             let wanted = scan::wanted(snapshot, &at, &cut).await?;
-            let selector = Selector {
-                partition: at,
+            let predicted = predict(
+                snapshot,
+                &write,
+                partition.partition,
                 cut,
-                filter: options.filter.as_ref().map(|filter| filter.session()),
-            };
-            write
-                .partitions
-                .push(predict(snapshot, selector, wanted, base, &mut budget, cancel).await?);
+                wanted,
+                base,
+                &mut budget,
+                cancel,
+            )
+            .await?;
+            write.partitions.push(predicted);
         }
         let largest = source
             .partitions
@@ -217,15 +225,15 @@ fn name_targets<'a>(
 
 async fn predict(
     snapshot: &Snapshot,
-    selector: Selector,
+    topic: &WriteTopic,
+    id: PartitionId,
+    cut: Cut,
     wanted: Wanted,
     base: Offset,
     budget: &mut u64,
     cancel: &CancellationToken,
 ) -> Result<WritePartition> {
-    let cut = selector.cut;
-    let id = selector.partition.partition;
-    let filtered = selector.filter.is_some();
+    let filtered = topic.filter.is_some();
     let to_open: u64 = wanted
         .blocks
         .iter()
@@ -260,24 +268,32 @@ async fn predict(
             .iter()
             .map(|block| block.entry.max_timestamp)
             .max(),
+        mapping_digest: None,
+        end: None,
         mapping: None,
     };
     if to_open > *budget {
         return Ok(write);
     }
     *budget -= to_open;
-    let prediction = scan::predict(snapshot, selector, &wanted, base, cancel).await?;
-    write.records = Predicted::Exactly(prediction.tally.records);
+    let finished = scan::predict(snapshot, topic, &write, &wanted, cancel).await?;
+    let (Some(routed), Some(tally)) = (
+        finished.routes.into_iter().next(),
+        finished.sources.get(&id).copied(),
+    ) else {
+        return Err(Error::Internal("a flow of one route has none".into()));
+    };
+    write.records = Predicted::Exactly(tally.records);
     if archived > 0 {
-        let kept = u128::from(bytes) * u128::from(prediction.tally.records) / u128::from(archived);
+        let kept = u128::from(bytes) * u128::from(tally.records) / u128::from(archived);
         write.kept_bytes = u64::try_from(kept).unwrap_or(bytes);
     }
-    write.dropped_by_filter = prediction.tally.dropped_by_filter;
-    write.filter_failed = prediction.tally.filter_failed;
-    write.dropped_by_time = prediction.tally.dropped_by_time;
-    write.first_timestamp = prediction.tally.first_timestamp.map(TimestampMs);
-    write.last_timestamp = prediction.tally.last_timestamp.map(TimestampMs);
-    write.mapping = Some(prediction.mapping);
+    write.dropped_by_filter = tally.dropped_by_filter;
+    write.filter_failed = tally.filter_failed;
+    write.dropped_by_time = tally.dropped_by_time;
+    write.first_timestamp = tally.first_timestamp.map(TimestampMs);
+    write.last_timestamp = tally.last_timestamp.map(TimestampMs);
+    write.set_mapping(routed.mapping);
     Ok(write)
 }
 

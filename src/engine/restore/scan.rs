@@ -1,11 +1,11 @@
 //! Reading a source partition's archived blocks, in offset order, a little ahead of who uses them.
 
-use super::select::{Cut, Selector};
-use super::shape::{Shaper, Tally};
+use super::plan::{WritePartition, WriteTopic};
+use super::select::Cut;
+use super::shape::{Finished, Shape, Shaper};
 use crate::archive::{BlockRef, Snapshot};
 use crate::base::{CancellationToken, Offset, TopicPartition};
 use crate::engine::error::{Error, Result};
-use crate::engine::mapping::Mapping;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use std::ops::Range;
@@ -87,24 +87,20 @@ pub async fn off_reactor<T: Send + 'static>(
         .map_err(|error| Error::Internal(format!("a worker ended early: {error}")))?
 }
 
-/// What planning learns about one partition.
-pub struct Prediction {
-    pub mapping: Mapping,
-    pub tally: Tally,
-}
-
-/// Goes through the partition as execution will, without building anything. Opens only blocks that the index does
+/// Goes through a partition as execution will, without building anything. Opens only blocks that the index does
 /// not decide.
 pub async fn predict(
     snapshot: &Snapshot,
-    selector: Selector,
+    write: &WriteTopic,
+    route: &WritePartition,
     wanted: &Wanted,
-    base: Offset,
     cancel: &CancellationToken,
-) -> Result<Prediction> {
-    let cut = selector.cut;
-    let filtered = selector.filter.is_some();
-    let mut shaper = Shaper::predicting(selector, base);
+) -> Result<Finished> {
+    let shape = Shape::of(write, [route]);
+    let cut = shape.sources[0].selector.cut;
+    let filtered = write.filter.is_some();
+    let mut shaper = Shaper::predicting(shape);
+    shaper.unit_begin(route.source)?;
     for block in &wanted.blocks {
         if cancel.is_cancelled() {
             return Err(Error::Cancelled);
@@ -127,7 +123,9 @@ pub async fn predict(
         })
         .await?;
     }
-    let (_, mapping, mut tally) = shaper.finish(Offset(cut.to))?;
-    tally.dropped_by_time += wanted.out_of_time;
-    Ok(Prediction { mapping, tally })
+    let mut finished = shaper.finish()?;
+    if let Some(tally) = finished.sources.get_mut(&route.source) {
+        tally.dropped_by_time += wanted.out_of_time;
+    }
+    Ok(finished)
 }

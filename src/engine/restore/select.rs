@@ -4,6 +4,7 @@
 //! earliest: producers may write out of order, so `since` opens every batch that reaches it.
 
 use super::options::{FilterRecord, FilterSession};
+use super::plan::{WritePartition, WriteTopic};
 use crate::base::{Offset, TimestampMs, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::record::{BatchHeader, Record, TimestampType};
@@ -148,6 +149,20 @@ fn key_text(key: Option<&[u8]>) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("key {:?}…", &text[..end]),
         None => format!("key {text:?}"),
+    }
+}
+
+/// Bounds and filter of a planned route's source.
+pub(crate) fn selector(write: &WriteTopic, partition: &WritePartition) -> Selector {
+    Selector {
+        partition: TopicPartition::new(write.source_topic.clone(), partition.source),
+        cut: Cut {
+            from: partition.from.0,
+            to: partition.to.0,
+            since: write.since.map(|at| at.0),
+            before: write.before.map(|at| at.0),
+        },
+        filter: write.filter.as_ref().map(|filter| filter.session()),
     }
 }
 

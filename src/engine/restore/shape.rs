@@ -4,14 +4,22 @@
 //! bound or a filter cuts, batches with inner gaps (brokers demand as many records as offsets), LogAppendTime batches
 //! (passed through, the broker would clear the bit and show other times). Small neighbours of one codec are merged,
 //! since a broker takes one batch per partition and request, so that tiny ones cost a round trip each.
+//!
+//! It works on a whole flow: several sources may feed one target, and one source many. What it makes depends on
+//! nothing but the archive, the plan and the order of the units, so that planning, writing and resuming agree on every
+//! offset and every batch.
 
-use super::select::{Fate, Selector, Verdict};
-use crate::base::Offset;
+use super::headers::{HeaderChanges, HeaderRule};
+use super::plan::{WritePartition, WriteTopic};
+use super::routing::Routing;
+use super::select::{Fate, Selector, Verdict, selector};
+use crate::base::{Offset, PartitionId};
 use crate::engine::error::{Error, Result};
 use crate::engine::mapping::{Mapping, MappingBuilder};
 use crate::record::{
     Batch, BatchBuilder, BuildOptions, Codec, Limits, ProducerStamp, Record, TimestampType, batches,
 };
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Batches below this many bytes are merged with their neighbours.
@@ -22,6 +30,7 @@ const REBUILT: usize = 1024 * 1024;
 /// A batch to write: base offset 0, not yet stamped with a producer.
 #[derive(Debug)]
 pub struct Shaped {
+    pub target: PartitionId,
     pub bytes: Vec<u8>,
     pub records: i32,
 }
@@ -37,19 +46,99 @@ pub struct Tally {
     /// The earliest timestamp seen among kept records. For batches that stay whole, their first record's.
     pub first_timestamp: Option<i64>,
     pub last_timestamp: Option<i64>,
-    /// The largest batch that is made, in bytes.
-    pub largest_batch: usize,
 }
 
-/// Goes through one partition's batches in offset order.
+/// A flow: source partitions whose records share target partitions, how they find them, and what becomes of them.
+pub struct Shape {
+    pub topic: String,
+    pub routing: Routing,
+    pub headers: HeaderChanges,
+    pub sources: Vec<ShapeSource>,
+}
+
+/// One source partition of a shape.
+pub struct ShapeSource {
+    pub selector: Selector,
+    /// Its target partitions and where each of them ends before anything is written.
+    pub routes: Vec<(PartitionId, Offset)>,
+}
+
+impl Shape {
+    /// The flow that consists of these routes of a write.
+    pub fn of<'a>(
+        write: &WriteTopic,
+        routes: impl IntoIterator<Item = &'a WritePartition>,
+    ) -> Self {
+        let mut sources: BTreeMap<PartitionId, ShapeSource> = BTreeMap::new();
+        for route in routes {
+            let source = sources.entry(route.source).or_insert_with(|| ShapeSource {
+                selector: selector(write, route),
+                routes: Vec::new(),
+            });
+            source.routes.push((route.target, route.base));
+        }
+        Self {
+            topic: write.source_topic.clone(),
+            routing: write.routing,
+            headers: write.headers.clone(),
+            sources: sources.into_values().collect(),
+        }
+    }
+}
+
+/// Where one source's records went in one target, or would.
+#[derive(Debug)]
+pub struct Routed {
+    pub source: PartitionId,
+    pub target: PartitionId,
+    pub tally: Tally,
+    pub mapping: Mapping,
+}
+
+/// What is left when a flow is done.
+pub struct Finished {
+    pub batches: Vec<Shaped>,
+    /// Every route that was given, also those without records. Sorted by source, then target.
+    pub routes: Vec<Routed>,
+    /// By source partition.
+    pub sources: BTreeMap<PartitionId, Tally>,
+}
+
+/// Goes through a flow's batches, unit by unit: those of one unit are of one source, in offset order.
 pub struct Shaper {
-    selector: Selector,
-    mapping: MappingBuilder,
+    topic: String,
+    routing: Routing,
+    headers: Option<HeaderRule>,
+    sources: Vec<Source>,
+    /// Sorted by partition.
+    targets: Vec<Target>,
+    /// The place in `sources` of the unit that is gone through.
+    current: usize,
     tally: Tally,
-    /// `None` while planning: then nothing is built.
-    output: Option<Output>,
     scratch: Vec<u8>,
     limits: Limits,
+}
+
+struct Source {
+    selector: Selector,
+    tally: Tally,
+    /// The place in `targets` of the only route.
+    only: Option<usize>,
+    /// By place in `targets`; `None` where no route leads.
+    routes: Vec<Option<Route>>,
+}
+
+struct Route {
+    tally: Tally,
+    mapping: MappingBuilder,
+}
+
+struct Target {
+    partition: PartitionId,
+    /// Where its next record goes.
+    next: Offset,
+    /// `None` while planning: then nothing is built.
+    output: Option<Output>,
 }
 
 struct Output {
@@ -59,62 +148,158 @@ struct Output {
     builder: BatchBuilder,
     /// A small whole batch that waits for a neighbour to be merged with.
     lone: Option<Vec<u8>>,
-    done: Vec<Shaped>,
+    done: Vec<Batched>,
+}
+
+/// A finished batch of one target.
+struct Batched {
+    bytes: Vec<u8>,
+    records: i32,
 }
 
 impl Shaper {
     /// For planning: the mapping and the numbers only.
-    pub fn predicting(selector: Selector, base: Offset) -> Self {
+    pub fn predicting(shape: Shape) -> Self {
+        Self::new(shape, None)
+    }
+
+    /// For writing batches of at most `limit` bytes.
+    pub fn writing(shape: Shape, limit: usize) -> Self {
+        Self::new(shape, Some(limit))
+    }
+
+    fn new(shape: Shape, limit: Option<usize>) -> Self {
+        let bases: BTreeMap<PartitionId, Offset> = shape
+            .sources
+            .iter()
+            .flat_map(|source| source.routes.iter().copied())
+            .collect();
+        let targets: Vec<Target> = bases
+            .iter()
+            .map(|(partition, base)| Target {
+                partition: *partition,
+                next: *base,
+                output: limit.map(Output::new),
+            })
+            .collect();
+        let place: BTreeMap<PartitionId, usize> = bases.keys().copied().zip(0..).collect();
+        let sources = shape.sources.into_iter().map(|source| {
+            let mut routes: Vec<Option<Route>> = targets.iter().map(|_| None).collect();
+            for (partition, base) in &source.routes {
+                routes[place[partition]] = Some(Route {
+                    tally: Tally::default(),
+                    mapping: MappingBuilder::new(*base),
+                });
+            }
+            Source {
+                selector: source.selector,
+                tally: Tally::default(),
+                only: match (shape.routing, source.routes.as_slice()) {
+                    (Routing::Partition, [(partition, _)]) => Some(place[partition]),
+                    _ => None,
+                },
+                routes,
+            }
+        });
         Self {
-            selector,
-            mapping: MappingBuilder::new(base),
+            sources: sources.collect(),
+            topic: shape.topic,
+            routing: shape.routing,
+            headers: shape.headers.rule(),
+            targets,
+            current: 0,
             tally: Tally::default(),
-            output: None,
             scratch: Vec::new(),
             limits: Limits::default(),
         }
     }
 
-    /// For writing batches of at most `limit` bytes.
-    pub fn writing(selector: Selector, base: Offset, limit: usize) -> Self {
-        Self {
-            output: Some(Output {
-                limit,
-                codec: Codec::None,
-                builder: BatchBuilder::new(BuildOptions::default()),
-                lone: None,
-                done: Vec::new(),
-            }),
-            ..Self::predicting(selector, base)
-        }
-    }
-
+    /// Over the whole shape.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }
 
-    /// What an index entry says of a run of offsets that all have their record and are all kept.
+    /// Where each target's next record goes.
+    pub fn ends(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
+        self.targets
+            .iter()
+            .map(|target| (target.partition, target.next))
+    }
+
+    /// What comes next is of this source, until [`Shaper::unit_end`].
+    pub fn unit_begin(&mut self, source: PartitionId) -> Result<()> {
+        let place = self
+            .sources
+            .iter()
+            .position(|own| own.selector.partition.partition == source);
+        self.current = place.ok_or_else(|| {
+            Error::Internal(format!("{} {source} is not part of this flow", self.topic))
+        })?;
+        Ok(())
+    }
+
+    /// No batch spans units: everything that waits for a neighbour is finished.
+    pub fn unit_end(&mut self) -> Result<()> {
+        for target in &mut self.targets {
+            if let Some(output) = &mut target.output {
+                output
+                    .flush()
+                    .map_err(|error| damaged(&self.sources[self.current], -1, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What an index entry says of a run of offsets that all have their record, are all kept and take the same route.
     pub fn keep_run(&mut self, first: i64, records: i64, earliest: i64, latest: i64) -> Result<()> {
-        let end = self.mapping.target_end();
-        self.mapping.push_run(Offset(first), records, end)?;
-        self.tally.records += records.unsigned_abs();
-        self.saw(earliest, latest);
+        let Some(place) = self.sources[self.current].only else {
+            return Err(Error::Internal(format!(
+                "records of {} were to be routed unseen",
+                self.topic
+            )));
+        };
+        self.went(place, first, records, earliest, latest)
+    }
+
+    /// Counts kept records and where they go.
+    fn went(
+        &mut self,
+        place: usize,
+        first: i64,
+        records: i64,
+        earliest: i64,
+        latest: i64,
+    ) -> Result<()> {
+        let source = &mut self.sources[self.current];
+        let target = &mut self.targets[place];
+        let Some(route) = source.routes.get_mut(place).and_then(Option::as_mut) else {
+            return Err(unplanned(source, target.partition, first));
+        };
+        route
+            .mapping
+            .push_run(Offset(first), records, target.next)?;
+        target.next = target.next + records;
+        for tally in [&mut self.tally, &mut source.tally, &mut route.tally] {
+            tally.records += records.unsigned_abs();
+            tally.saw(earliest, latest);
+        }
         Ok(())
     }
 
     /// A block's batches, in order. Its first and last batch may reach beyond `offsets`; those records are not its.
     pub fn block(&mut self, bytes: &[u8], offsets: Range<i64>) -> Result<()> {
-        let cut = self.selector.cut;
-        self.selector.cut = cut.within(&offsets);
+        let selector = &mut self.sources[self.current].selector;
+        let cut = selector.cut;
+        selector.cut = cut.within(&offsets);
         let done = self.batches(bytes);
-        self.selector.cut = cut;
+        self.sources[self.current].selector.cut = cut;
         done
     }
 
     fn batches(&mut self, bytes: &[u8]) -> Result<()> {
         let mut iter = batches(bytes);
         for batch in iter.by_ref() {
-            let batch = batch.map_err(|source| self.damaged(-1, source))?;
+            let batch = batch.map_err(|error| self.damaged(-1, error))?;
             self.batch(&batch)?;
         }
         match iter.remainder().len() {
@@ -133,46 +318,51 @@ impl Shaper {
 
     fn batch(&mut self, batch: &Batch<'_>) -> Result<()> {
         let header = &batch.header;
-        match self.selector.batch(header) {
-            Verdict::Outside => Ok(()),
-            Verdict::OutOfTime => {
+        let source = &mut self.sources[self.current];
+        match (source.selector.batch(header), source.only) {
+            (Verdict::Outside, _) => Ok(()),
+            (Verdict::OutOfTime, _) => {
                 // Those within the offsets; exact unless a batch with holes straddles a boundary.
-                let cut = &self.selector.cut;
+                let cut = &source.selector.cut;
                 let within = header.next_offset().min(cut.to) - header.base_offset.max(cut.from);
-                self.tally.dropped_by_time +=
-                    i64::from(header.record_count).min(within).unsigned_abs();
+                let dropped = i64::from(header.record_count).min(within).unsigned_abs();
+                source.tally.dropped_by_time += dropped;
+                self.tally.dropped_by_time += dropped;
                 Ok(())
             }
-            Verdict::Whole if header.is_dense() => {
-                self.keep_run(
+            (Verdict::Whole, Some(place)) if header.is_dense() => {
+                // Headers change no count and no offset: planning need not open it for them.
+                let building = self.targets[place].output.is_some();
+                if building && self.headers.is_some() {
+                    return self.open(batch);
+                }
+                self.went(
+                    place,
                     header.base_offset,
                     i64::from(header.record_count),
                     header.base_timestamp,
                     header.max_timestamp,
                 )?;
-                if self.output.is_none() {
-                    self.tally.largest_batch = self.tally.largest_batch.max(header.total_len());
-                    return Ok(());
-                }
                 if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
-                    return self.rebuild_whole(batch.bytes());
+                    return self.rebuild_whole(place, batch.bytes());
                 }
-                self.pass(batch)
+                self.pass(place, batch)
             }
-            Verdict::Whole | Verdict::Open => self.cut(batch),
+            (Verdict::Whole | Verdict::Open, _) => self.open(batch),
         }
     }
 
     /// A batch all of whose records stay, in its own bytes.
-    fn pass(&mut self, batch: &Batch<'_>) -> Result<()> {
-        let Some(output) = &mut self.output else {
+    fn pass(&mut self, place: usize, batch: &Batch<'_>) -> Result<()> {
+        let source = &self.sources[self.current];
+        let Some(output) = &mut self.targets[place].output else {
             return Ok(());
         };
         if batch.bytes().len() >= SMALL {
             output
                 .flush()
-                .map_err(|source| self.damaged(batch.header.base_offset, source))?;
-            self.emit(Shaped {
+                .map_err(|error| damaged(source, batch.header.base_offset, error))?;
+            output.done.push(Batched {
                 bytes: batch.bytes().to_vec(),
                 records: batch.header.record_count,
             });
@@ -183,16 +373,16 @@ impl Shaper {
             return Ok(());
         }
         if let Some(lone) = output.lone.take() {
-            self.rebuild_whole(&lone)?;
+            self.rebuild_whole(place, &lone)?;
         }
-        self.rebuild_whole(batch.bytes())
+        self.rebuild_whole(place, batch.bytes())
     }
 
     /// Adds every record of a batch to the one being built; mapping and tally know them already.
-    fn rebuild_whole(&mut self, bytes: &[u8]) -> Result<()> {
-        let batch = Batch::parse(bytes).map_err(|source| self.damaged(-1, source))?;
+    fn rebuild_whole(&mut self, place: usize, bytes: &[u8]) -> Result<()> {
+        let batch = Batch::parse(bytes).map_err(|error| self.damaged(-1, error))?;
         let at = batch.header.base_offset;
-        let Some(output) = &mut self.output else {
+        let Some(output) = &mut self.targets[place].output else {
             return Ok(());
         };
         let built = (|| {
@@ -202,104 +392,169 @@ impl Shaper {
             }
             Ok(())
         })();
-        built.map_err(|source| self.damaged(at, source))
+        built.map_err(|error| self.damaged(at, error))
     }
 
-    /// Opens a batch and keeps what is to be kept.
-    fn cut(&mut self, batch: &Batch<'_>) -> Result<()> {
+    /// Opens a batch and decides record by record.
+    fn open(&mut self, batch: &Batch<'_>) -> Result<()> {
+        // Taken out so that the records may borrow it while `self` changes.
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let done = self.open_records(batch, &mut scratch);
+        self.scratch = scratch;
+        done
+    }
+
+    fn open_records(&mut self, batch: &Batch<'_>, scratch: &mut Vec<u8>) -> Result<()> {
         let at = batch.header.base_offset;
+        let limits = self.limits;
         let codec = batch
             .header
             .attributes
             .codec()
-            .map_err(|source| self.damaged(at, source))?;
-        if let Some(output) = &mut self.output
-            && let Err(source) = output.begin(codec)
-        {
-            return Err(self.damaged(at, source));
-        }
-        // Taken out so that the records may borrow it while `self` changes.
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let kept = self.cut_records(batch, &mut scratch);
-        self.scratch = scratch;
-        kept
-    }
-
-    fn cut_records(&mut self, batch: &Batch<'_>, scratch: &mut Vec<u8>) -> Result<()> {
-        let at = batch.header.base_offset;
-        let limits = self.limits;
+            .map_err(|error| self.damaged(at, error))?;
         let records = batch
             .open(&limits, scratch)
-            .map_err(|source| self.damaged(at, source))?;
+            .map_err(|error| self.damaged(at, error))?;
         for record in records {
-            let record = record.map_err(|source| self.damaged(at, source))?;
-            match self.selector.record(&record)? {
+            let record = record.map_err(|error| self.damaged(at, error))?;
+            let source = &mut self.sources[self.current];
+            match source.selector.record(&record)? {
                 Fate::Outside => {}
-                Fate::OutOfTime => self.tally.dropped_by_time += 1,
-                Fate::Filtered => self.tally.dropped_by_filter += 1,
-                Fate::Keep => {
-                    self.mapping.append(Offset(record.offset))?;
-                    self.tally.records += 1;
-                    self.saw(record.timestamp, record.timestamp);
-                    if let Some(output) = &mut self.output
-                        && let Err(source) = output.add(&record)
-                    {
-                        return Err(self.damaged(record.offset, source));
-                    }
+                Fate::OutOfTime => {
+                    source.tally.dropped_by_time += 1;
+                    self.tally.dropped_by_time += 1;
                 }
+                Fate::Filtered => {
+                    source.tally.dropped_by_filter += 1;
+                    self.tally.dropped_by_filter += 1;
+                }
+                Fate::Keep => self.keep(&record, codec)?,
             }
         }
-        self.tally.largest_batch = self.tally.largest_batch.max(batch.header.total_len());
         Ok(())
     }
 
-    /// The batches finished so far.
+    fn keep(&mut self, record: &Record<'_>, codec: Codec) -> Result<()> {
+        let place = self.place(record)?;
+        self.went(place, record.offset, 1, record.timestamp, record.timestamp)?;
+        let Some(output) = &mut self.targets[place].output else {
+            return Ok(());
+        };
+        let source = &self.sources[self.current];
+        let added = match &self.headers {
+            None => output.begin(codec).and_then(|()| output.add(record)),
+            Some(rule) => {
+                let headers = rule.apply(&source.selector.partition, record);
+                let changed = Record {
+                    headers: headers.as_headers(),
+                    ..record.clone()
+                };
+                output.begin(codec).and_then(|()| output.add(&changed))
+            }
+        };
+        added.map_err(|error| damaged(source, record.offset, error))
+    }
+
+    /// The place in `targets` that a record goes to.
+    fn place(&self, record: &Record<'_>) -> Result<usize> {
+        let source = &self.sources[self.current];
+        if let Some(only) = source.only {
+            return Ok(only);
+        }
+        let from = source.selector.partition.partition;
+        let target = self
+            .routing
+            .target(from, record.offset, record.key)
+            .ok_or_else(|| Error::Internal(format!("{} {from} has no one route", self.topic)))?;
+        self.targets
+            .binary_search_by_key(&target, |own| own.partition)
+            .map_err(|_| unplanned(source, target, record.offset))
+    }
+
+    /// The batches finished so far, in the order of their target's offsets.
     pub fn take(&mut self) -> Vec<Shaped> {
-        match &mut self.output {
-            Some(output) => std::mem::take(&mut output.done),
-            None => Vec::new(),
+        let mut done = Vec::new();
+        for target in &mut self.targets {
+            let Some(output) = &mut target.output else {
+                continue;
+            };
+            done.extend(output.done.drain(..).map(|batch| Shaped {
+                target: target.partition,
+                bytes: batch.bytes,
+                records: batch.records,
+            }));
         }
+        done
     }
 
-    /// The last batches, and the mapping up to `source_end`.
-    pub fn finish(mut self, source_end: Offset) -> Result<(Vec<Shaped>, Mapping, Tally)> {
-        if let Some(output) = &mut self.output
-            && let Err(source) = output.flush()
-        {
-            return Err(self.damaged(-1, source));
+    /// The last batches, the mapping of every route, and what was kept and dropped.
+    pub fn finish(mut self) -> Result<Finished> {
+        self.unit_end()?;
+        let batches = self.take();
+        let mut routes = Vec::new();
+        let mut sources = BTreeMap::new();
+        for source in self.sources {
+            let partition = source.selector.partition.partition;
+            let mut tally = source.tally;
+            tally.filter_failed = source.selector.failed();
+            sources.insert(partition, tally);
+            let source_end = Offset(source.selector.cut.to);
+            for (target, route) in self.targets.iter().zip(source.routes) {
+                let Some(route) = route else { continue };
+                routes.push(Routed {
+                    source: partition,
+                    target: target.partition,
+                    tally: route.tally,
+                    mapping: route.mapping.finish(source_end)?,
+                });
+            }
         }
-        let done = self.take();
-        self.tally.filter_failed = self.selector.failed();
-        Ok((done, self.mapping.finish(source_end)?, self.tally))
+        Ok(Finished {
+            batches,
+            routes,
+            sources,
+        })
     }
 
-    fn emit(&mut self, shaped: Shaped) {
-        self.tally.largest_batch = self.tally.largest_batch.max(shaped.bytes.len());
-        if let Some(output) = &mut self.output {
-            output.done.push(shaped);
-        }
+    fn damaged(&self, at: i64, error: crate::record::Error) -> Error {
+        damaged(&self.sources[self.current], at, error)
     }
+}
 
+/// Bytes of `source` that are not as they must be, at an offset if that is known.
+fn damaged(source: &Source, at: i64, error: crate::record::Error) -> Error {
+    Error::Record {
+        partition: source.selector.partition.clone(),
+        offset: Offset(at.max(source.selector.cut.from)),
+        source: error,
+    }
+}
+
+fn unplanned(source: &Source, target: PartitionId, offset: i64) -> Error {
+    Error::Mismatch(format!(
+        "the record at offset {offset} of {} goes to partition {target}, which the plan does not know of",
+        source.selector.partition
+    ))
+}
+
+impl Tally {
     fn saw(&mut self, earliest: i64, latest: i64) {
-        let tally = &mut self.tally;
-        tally.first_timestamp = Some(
-            tally
-                .first_timestamp
-                .map_or(earliest, |at| at.min(earliest)),
-        );
-        tally.last_timestamp = Some(tally.last_timestamp.map_or(latest, |at| at.max(latest)));
-    }
-
-    fn damaged(&self, at: i64, source: crate::record::Error) -> Error {
-        Error::Record {
-            partition: self.selector.partition.clone(),
-            offset: Offset(at.max(self.selector.cut.from)),
-            source,
-        }
+        self.first_timestamp = Some(self.first_timestamp.map_or(earliest, |at| at.min(earliest)));
+        self.last_timestamp = Some(self.last_timestamp.map_or(latest, |at| at.max(latest)));
     }
 }
 
 impl Output {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            codec: Codec::None,
+            builder: BatchBuilder::new(BuildOptions::default()),
+            lone: None,
+            done: Vec::new(),
+        }
+    }
+
     /// Makes ready for records of `codec`: a batch has one codec.
     fn begin(&mut self, codec: Codec) -> Result<(), crate::record::Error> {
         if codec != self.codec || self.lone.is_some() {
@@ -325,7 +580,7 @@ impl Output {
     fn flush(&mut self) -> Result<(), crate::record::Error> {
         if let Some(lone) = self.lone.take() {
             let records = Batch::parse(&lone)?.header.record_count;
-            self.done.push(Shaped {
+            self.done.push(Batched {
                 bytes: lone,
                 records,
             });
@@ -334,7 +589,7 @@ impl Output {
             // A builder refuses more records than an i32 counts.
             let records = self.builder.record_count() as i32;
             let bytes = self.builder.finish(ProducerStamp::NONE)?;
-            self.done.push(Shaped { bytes, records });
+            self.done.push(Batched { bytes, records });
         }
         Ok(())
     }

@@ -137,6 +137,31 @@ fn selector(cut: Cut, filtered: bool) -> Selector {
     }
 }
 
+/// One source partition into one target partition that ends at `base`.
+fn shape(cut: Cut, filtered: bool, base: i64) -> Shape {
+    Shape {
+        topic: "orders".into(),
+        routing: Routing::Partition,
+        headers: HeaderChanges::default(),
+        sources: vec![ShapeSource {
+            selector: selector(cut, filtered),
+            routes: vec![(PartitionId(3), Offset(base))],
+        }],
+    }
+}
+
+/// What is left of the only route, and what was kept and dropped.
+fn finish(shaper: Shaper) -> (Vec<Shaped>, Mapping, Tally) {
+    let mut finished = shaper.finish().unwrap();
+    let routed = finished.routes.pop().unwrap();
+    assert!(finished.routes.is_empty());
+    (
+        finished.batches,
+        routed.mapping,
+        finished.sources[&PartitionId(0)],
+    )
+}
+
 /// Every record of the shaped batches in order, after checking that a broker would take each batch.
 fn written(shaped: &[Shaped], limit: usize) -> Vec<Content> {
     let mut all = Vec::new();
@@ -183,10 +208,10 @@ proptest! {
             })
             .collect();
 
-        let mut shaper = Shaper::writing(selector(cut, filtered), Offset(7), 1 << 20);
+        let mut shaper = Shaper::writing(shape(cut, filtered, 7), 1 << 20);
         shaper.block(&bytes, 100..end).unwrap();
         let mut shaped = shaper.take();
-        let (rest, mapping, tally) = shaper.finish(Offset(cut.to)).unwrap();
+        let (rest, mapping, tally) = finish(shaper);
         shaped.extend(rest);
 
         let expected: Vec<Content> = wanted.iter().map(|(_, content)| content.clone()).collect();
@@ -197,9 +222,9 @@ proptest! {
             prop_assert_eq!(mapping.translate(Offset(*offset)).offset, Offset(7 + position as i64));
         }
 
-        let mut predicting = Shaper::predicting(selector(cut, filtered), Offset(7));
+        let mut predicting = Shaper::predicting(shape(cut, filtered, 7));
         predicting.block(&bytes, 100..end).unwrap();
-        let (nothing, predicted, predicted_tally) = predicting.finish(Offset(cut.to)).unwrap();
+        let (nothing, predicted, predicted_tally) = finish(predicting);
         prop_assert!(nothing.is_empty());
         prop_assert_eq!(predicted.digest(), mapping.digest());
         prop_assert_eq!(predicted_tally.records, tally.records);
@@ -210,7 +235,7 @@ proptest! {
     #[test]
     fn hostile_bytes_are_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let cut = Cut { from: 0, to: i64::MAX, since: Some(1), before: None };
-        let mut shaper = Shaper::writing(selector(cut, true), Offset(0), 1 << 20);
+        let mut shaper = Shaper::writing(shape(cut, true, 0), 1 << 20);
         let _ = shaper.block(&bytes, 0..i64::MAX);
     }
 }
@@ -227,7 +252,7 @@ fn batch_of(records: usize, size: usize, base: i64) -> Vec<u8> {
 
 const ALL: Cut = Cut {
     from: 0,
-    to: i64::MAX,
+    to: 10_000,
     since: None,
     before: None,
 };
@@ -235,7 +260,7 @@ const ALL: Cut = Cut {
 #[test]
 fn a_large_batch_passes_in_its_own_bytes() {
     let bytes = batch_of(100, 1_000, 0);
-    let mut shaper = Shaper::writing(selector(ALL, false), Offset(0), 1 << 20);
+    let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     shaper.block(&bytes, 0..100).unwrap();
     let shaped = shaper.take();
     assert_eq!(shaped.len(), 1);
@@ -247,10 +272,10 @@ fn tiny_batches_are_merged_into_few() {
     let bytes: Vec<u8> = (0..10_000)
         .flat_map(|base| batch_of(1, 100, base))
         .collect();
-    let mut shaper = Shaper::writing(selector(ALL, false), Offset(0), 1 << 20);
+    let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     shaper.block(&bytes, 0..10_000).unwrap();
     let mut shaped = shaper.take();
-    shaped.extend(shaper.finish(Offset(10_000)).unwrap().0);
+    shaped.extend(finish(shaper).0);
     assert!(shaped.len() <= 3, "{} batches", shaped.len());
     assert_eq!(
         shaped.iter().map(|batch| batch.records).sum::<i32>(),
@@ -261,19 +286,35 @@ fn tiny_batches_are_merged_into_few() {
 #[test]
 fn a_lone_small_batch_keeps_its_own_bytes() {
     let bytes = batch_of(2, 10, 0);
-    let mut shaper = Shaper::writing(selector(ALL, false), Offset(0), 1 << 20);
+    let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     shaper.block(&bytes, 0..2).unwrap();
-    let (shaped, ..) = shaper.finish(Offset(2)).unwrap();
+    let (shaped, ..) = finish(shaper);
     assert_eq!(shaped[0].bytes, bytes);
 }
 
 #[test]
 fn records_of_a_batch_that_are_not_the_blocks_own_are_left_out() {
     let bytes = batch_of(10, 10, 0);
-    let mut shaper = Shaper::writing(selector(ALL, false), Offset(0), 1 << 20);
+    let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     shaper.block(&bytes, 4..8).unwrap();
-    let (shaped, mapping, tally) = shaper.finish(Offset(10)).unwrap();
+    let (shaped, mapping, tally) = finish(shaper);
     assert_eq!(tally.records, 4);
     assert_eq!(shaped[0].records, 4);
     assert_eq!(mapping.translate(Offset(4)).offset, Offset(0));
+}
+
+#[test]
+fn no_batch_spans_the_end_of_a_unit() {
+    let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
+    for unit in 0..3 {
+        let from = unit * 20;
+        let bytes: Vec<u8> = (from..from + 20)
+            .flat_map(|base| batch_of(1, 100, base))
+            .collect();
+        shaper.unit_begin(PartitionId(0)).unwrap();
+        shaper.block(&bytes, from..from + 20).unwrap();
+        shaper.unit_end().unwrap();
+        let counts: Vec<i32> = shaper.take().iter().map(|batch| batch.records).collect();
+        assert_eq!(counts, [20]);
+    }
 }

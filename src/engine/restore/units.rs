@@ -6,6 +6,7 @@
 //! and verifying meet the same batch boundaries and the same target offsets.
 
 use super::plan::WritePartition;
+use super::routing::Routing;
 use crate::archive::BlockRef;
 use crate::base::PartitionId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +58,18 @@ impl From<&BlockRef> for BlockFacts {
 }
 
 /// The flows of a topic, in the order of their first routes.
-pub fn flows(routes: &[WritePartition]) -> Vec<Flow> {
+///
+/// By key everything is one flow over every target, also those that get no record: which routes there are is known
+/// only after all was looked at, and the units must not depend on it.
+pub fn flows(routing: Routing, routes: &[WritePartition]) -> Vec<Flow> {
+    if let Routing::Key { partitions } = routing {
+        let sources: BTreeSet<PartitionId> = routes.iter().map(|route| route.source).collect();
+        return vec![Flow {
+            routes: (0..routes.len()).collect(),
+            sources: sources.into_iter().collect(),
+            targets: (0..partitions).map(PartitionId).collect(),
+        }];
+    }
     let ends: Vec<(PartitionId, PartitionId)> = routes
         .iter()
         .map(|route| (route.source, route.target))
