@@ -54,6 +54,13 @@ pub enum Error {
         expected: Offset,
         found: Offset,
     },
+    /// An interrupted write cannot go on: what stands at a target's end is not what it put there.
+    #[error("{partition} cannot be gone on with: {found}")]
+    NotOurs {
+        partition: TopicPartition,
+        end: Offset,
+        found: String,
+    },
     /// Nothing went forward on a partition for too long.
     #[error("{partition}: no progress for {seconds} s at offset {at}: {last}")]
     Stalled {

@@ -25,6 +25,17 @@ pub fn of_engine(error: &Error) -> Described {
                 "records of two writers would be mixed, and no offset could be trusted",
             )
             .fact("now", "stop the other producer; restore into new topics"),
+        Error::NotOurs { .. } => Described::new("E0427", message)
+            .exit(ExitClass::Drift)
+            .fact(
+                "why",
+                "somebody else wrote there, or deleted from it, since the run was interrupted",
+            )
+            .fact("changed", "nothing")
+            .fact(
+                "now",
+                "delete the topic and restore it again, or restore into another one",
+            ),
         Error::Duplicate { .. } => Described::new("E0421", message).fact("now", compare),
         Error::Stalled { .. } => {
             Described::new("E0422", message).fact("now", "look at the partition's leader")

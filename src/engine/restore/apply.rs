@@ -1,26 +1,13 @@
 //! Carrying out the parts of a restore plan. Each takes its part of the plan and nothing else.
 
-use super::context::{WriteContext, WriteProgress};
-use super::plan::{
-    CreateTopic, FinishTopic, TargetState, TopicReport, WritePartition, WriteTopic,
-    WrittenPartition,
-};
+use super::plan::{CreateTopic, FinishTopic, TargetState, WriteTopic};
 use super::resolve::log_ranges;
-use super::routing::Routing;
-use super::scan;
-use super::select::selector;
-use super::shape::{Shape, Shaper};
-use super::writer::Writer;
-use crate::archive::Snapshot;
 use crate::base::text::grouped;
-use crate::base::{CancellationToken, ProgressHandle, TopicId, TopicPartition};
+use crate::base::{TopicId, TopicPartition};
 use crate::engine::error::{Error, Result};
-use crate::kafka::{Client, ErrorCode, ProducerIdentity, Topic, TopicsWanted};
-use futures::{StreamExt, TryStreamExt};
+use crate::kafka::{Client, ErrorCode, Topic, TopicsWanted};
 use std::time::Duration;
 
-/// Partitions of a topic that are written at the same time. Each holds a few batches and blocks in memory.
-const PARTITIONS_AT_ONCE: usize = 4;
 /// A topic just created may not be led yet.
 const LEADERS_WITHIN: Duration = Duration::from_secs(30);
 
@@ -117,67 +104,6 @@ pub async fn check_write_topic(write: &WriteTopic, client: &Client) -> Result<()
     Ok(())
 }
 
-/// Writes one topic's records. Every base offset is asserted, and so is the planned mapping.
-pub async fn write_topic(
-    write: &WriteTopic,
-    snapshot: &Snapshot,
-    client: &Client,
-    context: &WriteContext,
-) -> Result<TopicReport> {
-    if context.identity.is_some() {
-        return Err(Error::Mismatch(
-            "this version cannot go on with an interrupted write".to_string(),
-        ));
-    }
-    let WriteContext {
-        progress, cancel, ..
-    } = context;
-    if write.routing != Routing::Partition || write.joins_sources() {
-        return Err(Error::Mismatch(format!(
-            "{}: several partitions into one, or one into several, cannot be written yet",
-            write.topic
-        )));
-    }
-    let identity = client
-        .init_producer_id(None, Duration::from_secs(60))
-        .await?;
-    context.make_known(identity).await?;
-    progress.total(write.records().bound(), write.bytes());
-    // Made before the stream, so that the whole is one future that may move between threads.
-    let work: Vec<_> = write
-        .partitions
-        .iter()
-        .map(|partition| {
-            write_partition(
-                write, partition, snapshot, client, identity, progress, cancel,
-            )
-        })
-        .collect();
-    let partitions = futures::stream::iter(work)
-        .buffered(PARTITIONS_AT_ONCE)
-        .try_collect()
-        .await?;
-    Ok(TopicReport {
-        topic: write.topic.clone(),
-        partitions,
-    })
-}
-
-/// What an interrupted write has left in the target. Waits until every end is stable: a late request may still land.
-pub async fn reconcile_write(
-    write: &WriteTopic,
-    _snapshot: &Snapshot,
-    client: &Client,
-    _identity: Option<ProducerIdentity>,
-) -> Result<WriteProgress> {
-    match written_so_far(write, client).await? {
-        0 => Ok(WriteProgress::NotBegun),
-        _ => Err(Error::Mismatch(
-            "this version cannot tell how far an interrupted write came".to_string(),
-        )),
-    }
-}
-
 /// How many records a write that ended early has left in the target. Asks the target, since an answer that was
 /// lost on the way may have been a success.
 pub async fn written_so_far(write: &WriteTopic, client: &Client) -> Result<u64> {
@@ -196,88 +122,6 @@ pub async fn written_so_far(write: &WriteTopic, client: &Client) -> Result<u64> 
             u64::try_from(end - partition.base.0).unwrap_or(0)
         })
         .sum())
-}
-
-async fn write_partition(
-    write: &WriteTopic,
-    partition: &WritePartition,
-    snapshot: &Snapshot,
-    client: &Client,
-    identity: ProducerIdentity,
-    progress: &ProgressHandle,
-    cancel: &CancellationToken,
-) -> Result<WrittenPartition> {
-    let selector = selector(write, partition);
-    let wanted = scan::wanted(snapshot, &selector.partition, &selector.cut).await?;
-    let shape = Shape::of(write, [partition]);
-    let mut shaper = Shaper::writing(shape, write.max_message_bytes);
-    shaper.unit_begin(partition.source)?;
-    let mut writer = Writer::new(
-        client.clone(),
-        TopicPartition::new(write.topic.clone(), partition.target),
-        identity,
-        partition.base,
-        cancel.clone(),
-    );
-    let mut bytes_written = 0;
-    let mut blocks = std::pin::pin!(scan::read(snapshot, &wanted.blocks));
-    while let Some(block) = blocks.next().await {
-        let (block, offsets) = block?;
-        let size = block.len() as u64;
-        let before = shaper.tally().records;
-        let (returned, batches) = scan::off_reactor(move || {
-            shaper.block(&block, offsets)?;
-            let batches = shaper.take();
-            Ok((shaper, batches))
-        })
-        .await?;
-        shaper = returned;
-        for batch in batches {
-            bytes_written += batch.bytes.len() as u64;
-            writer.send(batch).await?;
-        }
-        progress.advance(shaper.tally().records - before, size);
-    }
-    let finished = shaper.finish()?;
-    let (Some(routed), Some(tally)) = (
-        finished.routes.into_iter().next(),
-        finished.sources.get(&partition.source).copied(),
-    ) else {
-        return Err(Error::Internal("a flow of one route has none".into()));
-    };
-    let mapping = routed.mapping;
-    for batch in finished.batches {
-        bytes_written += batch.bytes.len() as u64;
-        writer.send(batch).await?;
-    }
-    writer.finish().await?;
-    let at = TopicPartition::new(write.topic.clone(), partition.target);
-    if writer.next() != mapping.target_end() {
-        return Err(Error::Mismatch(format!(
-            "{at}: the last record went to offset {}, the mapping ends at {}",
-            writer.next().0 - 1,
-            mapping.target_end()
-        )));
-    }
-    if let Some(planned) = partition.mapping_digest
-        && planned != mapping.digest()
-    {
-        return Err(Error::Mismatch(format!(
-            "{at}: the records written are not those planned ({} instead of {}): the filter does not answer the same each time",
-            grouped(mapping.records()),
-            grouped(partition.records.bound())
-        )));
-    }
-    Ok(WrittenPartition {
-        source: partition.source,
-        target: partition.target,
-        records: tally.records,
-        filter_failed: tally.filter_failed,
-        bytes: bytes_written,
-        first: partition.base,
-        end: writer.next(),
-        mapping,
-    })
 }
 
 /// The topic must still be there.

@@ -21,7 +21,7 @@ mod writer;
 
 pub use apply::{
     check_create_topic, check_finish_topic, check_write_topic, create_topic, finish_topic,
-    reconcile_write, write_topic, written_so_far,
+    written_so_far,
 };
 pub use context::{IdentityKnown, WriteContext, WriteProgress};
 pub use headers::HeaderChanges;
@@ -37,3 +37,4 @@ pub(crate) use resolve::log_ranges;
 pub use resolve::plan;
 pub use routing::{KEYLESS_RUN, Routing, murmur2};
 pub(crate) use select::{Fate, Selector, selector};
+pub use writer::{reconcile_write, write_topic};

@@ -1,4 +1,4 @@
-//! Reading a source partition's archived blocks, in offset order, a little ahead of who uses them.
+//! Reading a source partition's archived blocks, in offset order.
 
 use super::plan::{WritePartition, WriteTopic};
 use super::select::Cut;
@@ -6,12 +6,7 @@ use super::shape::{Finished, Shape, Shaper};
 use crate::archive::{BlockRef, Snapshot};
 use crate::base::{CancellationToken, Offset, TopicPartition};
 use crate::engine::error::{Error, Result};
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
 use std::ops::Range;
-
-/// Blocks read ahead per partition.
-const READ_AHEAD: usize = 2;
 
 /// The blocks that may hold records within the bounds, and how many records lie in those that cannot.
 pub struct Wanted {
@@ -66,16 +61,6 @@ pub fn index_tells(block: &BlockRef, cut: &Cut, filtered: bool) -> bool {
 /// The offsets that are the block's own; its bytes may reach beyond them.
 pub fn offsets(block: &BlockRef) -> Range<i64> {
     block.entry.first.0..block.entry.last.0 + 1
-}
-
-/// The blocks' bytes: whole batches, checked against the index, with the offsets that count.
-pub fn read<'a>(
-    snapshot: &'a Snapshot,
-    blocks: &'a [BlockRef],
-) -> impl Stream<Item = Result<(Bytes, Range<i64>)>> + 'a {
-    futures::stream::iter(blocks)
-        .map(move |block| async move { Ok((snapshot.read_block(block).await?, offsets(block))) })
-        .buffered(READ_AHEAD)
 }
 
 /// Runs `work` away from the reactor and gives the shaper back.

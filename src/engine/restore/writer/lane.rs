@@ -1,0 +1,404 @@
+//! One target partition's way into the log: what waits, what is on its way, what to do after trouble. No I/O.
+//!
+//! One batch is on its way until the first success and again after any trouble, since a broker takes whatever sequence
+//! a fresh producer id begins with; then up to [`WINDOW`]. Idempotence is not enough: brokers forget producers whose
+//! last batch is dated over a day ago. So after trouble everything on its way comes to rest, the log itself is asked,
+//! and only what it does not hold is sent again, as identical bytes. Every base offset must be the expected one.
+
+use crate::base::{Offset, TopicPartition};
+use crate::engine::error::{Error, Result};
+use crate::kafka::{self, Class, ErrorCode, ProducerIdentity};
+use crate::record::{ProducerStamp, restamp};
+use bytes::{Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+/// As many as a broker remembers per producer.
+const WINDOW: usize = 5;
+/// Without an acknowledged batch for this long the partition is given up.
+pub(super) const STALL: Duration = Duration::from_secs(120);
+/// So often a settled log may refuse our sequence before another producer id is taken.
+const REFUSALS: u32 = 2;
+
+/// A batch that is stamped and has its place.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    pub bytes: Bytes,
+    /// The target offset of its first record.
+    pub base: i64,
+    pub records: i32,
+    /// Archived bytes that it stands for in the progress.
+    pub share: u64,
+    /// Its part of the memory budget, held until it is acknowledged.
+    pub memory: Option<Arc<OwnedSemaphorePermit>>,
+}
+
+impl Batch {
+    fn end(&self) -> i64 {
+        self.base + i64::from(self.records)
+    }
+}
+
+/// Sequence numbers follow the offsets, so that the same batch has the same number whenever it is sent; they wrap from
+/// 2³¹−1 to 0.
+pub(super) fn stamp(identity: ProducerIdentity, start: Offset, base: i64) -> ProducerStamp {
+    ProducerStamp {
+        producer_id: identity.producer_id,
+        producer_epoch: identity.producer_epoch,
+        base_sequence: ((base - start.0) & i64::from(i32::MAX)) as i32,
+    }
+}
+
+/// Something went wrong, and the log has not been seen to go on since.
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    last: String,
+    /// Looks at the log since it began.
+    looks: u32,
+    /// Refusals of our sequence after the log was settled.
+    refusals: u32,
+    not_before: Instant,
+    /// The log was looked at; one batch may try it.
+    settled: bool,
+    another_identity: bool,
+}
+
+/// What the log holds from the first unacknowledged batch on, once nothing moves any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settled {
+    pub end: i64,
+    /// Base offset and stamp of every batch in `[first, end)`.
+    pub tail: Vec<(i64, ProducerStamp)>,
+    /// A new producer identity, if one was asked for. It is recorded already.
+    pub identity: Option<ProducerIdentity>,
+}
+
+/// What a look at the log has to find out.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub at: TopicPartition,
+    pub first: i64,
+    pub another_identity: bool,
+}
+
+/// One target partition.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub at: TopicPartition,
+    /// Where the plan begins to write.
+    start: Offset,
+    identity: ProducerIdentity,
+    waiting: VecDeque<Batch>,
+    in_flight: VecDeque<Batch>,
+    /// Requests with a batch of it that have not come to an end.
+    unanswered: usize,
+    window: usize,
+    /// Who got the last batch.
+    leader: Option<i32>,
+    next: i64,
+    trouble: Option<Trouble>,
+    looking: bool,
+}
+
+impl Lane {
+    /// `next`: the log's end, which is `start` unless an earlier run has written some of it.
+    pub fn new(at: TopicPartition, start: Offset, next: i64, identity: ProducerIdentity) -> Self {
+        Self {
+            at,
+            start,
+            identity,
+            waiting: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            unanswered: 0,
+            window: 1,
+            leader: None,
+            next,
+            trouble: None,
+            looking: false,
+        }
+    }
+
+    /// Puts a batch in line.
+    pub fn push(&mut self, mut batch: Batch) -> Result<()> {
+        if batch.base != self.next {
+            return Err(Error::Internal(format!(
+                "a batch for offset {} of {} where {} was next",
+                batch.base, self.at, self.next
+            )));
+        }
+        self.next = batch.end();
+        // It was stamped before the lane changed its identity.
+        if self.changed_identity(&batch)? {
+            self.restamp(&mut batch)?;
+        }
+        self.waiting.push_back(batch);
+        Ok(())
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// Whether a batch could go out now, to this leader. What went to another one before must have landed: two brokers
+    /// keep no order between them.
+    pub fn is_ready(&self, leader: i32) -> bool {
+        let moved = self.leader != Some(leader);
+        let window = match moved {
+            true => 1,
+            false => self.window,
+        };
+        !self.waiting.is_empty() && self.in_flight.len() < window && self.may_send()
+    }
+
+    pub fn may_send(&self) -> bool {
+        self.trouble.as_ref().is_none_or(|trouble| trouble.settled)
+    }
+
+    /// Bytes of the batch that would go out next.
+    pub fn next_len(&self) -> usize {
+        self.waiting.front().map_or(0, |batch| batch.bytes.len())
+    }
+
+    /// The next batch goes on its way: its bytes and its place.
+    pub fn send(&mut self, leader: i32) -> Option<(Bytes, i64)> {
+        if !self.is_ready(leader) {
+            return None;
+        }
+        if self.leader != Some(leader) {
+            self.leader = Some(leader);
+            self.window = 1;
+        }
+        let batch = self.waiting.pop_front()?;
+        let sent = (batch.bytes.clone(), batch.base);
+        self.in_flight.push_back(batch);
+        self.unanswered += 1;
+        Some(sent)
+    }
+
+    /// The batch for `base` is in the log, at `found`. It must be the oldest, unless the log will be asked anyway.
+    pub fn landed(&mut self, base: i64, found: i64) -> Result<Option<Batch>> {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if found > base {
+            return Err(Error::ForeignWriter {
+                partition: self.at.clone(),
+                expected: Offset(base),
+                found: Offset(found),
+            });
+        }
+        if found < base {
+            return Err(Error::Duplicate {
+                partition: self.at.clone(),
+                expected: Offset(base),
+                found: Offset(found),
+            });
+        }
+        if self
+            .in_flight
+            .front()
+            .is_none_or(|batch| batch.base != base)
+        {
+            return Ok(None);
+        }
+        if self.may_send() {
+            self.trouble = None;
+            self.window = WINDOW;
+        }
+        Ok(self.in_flight.pop_front())
+    }
+
+    /// A batch did not land, or nobody knows. An error comes back if nothing can be done about it.
+    pub fn failed(&mut self, error: kafka::Error, now: Instant) -> Result<()> {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        let sequence = matches!(
+            error.code(),
+            Some(
+                ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
+                    | ErrorCode::DUPLICATE_SEQUENCE_NUMBER
+                    | ErrorCode::UNKNOWN_PRODUCER_ID
+                    | ErrorCode::INVALID_PRODUCER_EPOCH
+            )
+        );
+        if error.class() == Class::Fatal && !sequence && !error.in_doubt() {
+            return Err(error.into());
+        }
+        let settled = self.trouble.as_ref().is_some_and(|trouble| trouble.settled);
+        self.distrust(error.to_string(), now);
+        if let Some(trouble) = &mut self.trouble
+            && sequence
+        {
+            // A settled log that still refuses: the broker's memory of our id is not what its log says.
+            trouble.refusals += u32::from(settled);
+            trouble.another_identity |= trouble.refusals >= REFUSALS
+                || error.code() == Some(ErrorCode::INVALID_PRODUCER_EPOCH);
+        }
+        Ok(())
+    }
+
+    /// From now on only the log is believed.
+    pub fn distrust(&mut self, why: String, now: Instant) {
+        self.window = 1;
+        let trouble = self.trouble.get_or_insert(Trouble {
+            since: now,
+            last: String::new(),
+            looks: 0,
+            refusals: 0,
+            not_before: now,
+            settled: false,
+            another_identity: false,
+        });
+        if trouble.settled {
+            trouble.settled = false;
+            trouble.not_before = now + wait(trouble.looks);
+        }
+        trouble.last = why;
+    }
+
+    /// When the log should be looked at, if it should and nothing is on its way any more.
+    pub fn wants_look(&self) -> Option<Instant> {
+        let trouble = self.trouble.as_ref()?;
+        (!trouble.settled && self.unanswered == 0 && !self.looking).then_some(trouble.not_before)
+    }
+
+    /// What to ask. The answer goes to [`Lane::settle`] or [`Lane::unsettled`].
+    pub fn look(&mut self) -> Question {
+        self.looking = true;
+        if let Some(trouble) = &mut self.trouble {
+            trouble.looks += 1;
+        }
+        Question {
+            at: self.at.clone(),
+            first: self.first(),
+            another_identity: self.trouble.as_ref().is_some_and(|t| t.another_identity),
+        }
+    }
+
+    /// The first offset that is not known to be ours.
+    fn first(&self) -> i64 {
+        let oldest = self.in_flight.front().or(self.waiting.front());
+        oldest.map_or(self.next, |batch| batch.base)
+    }
+
+    /// The log could not be seen, or still moves.
+    pub fn unsettled(&mut self, why: String, now: Instant) -> Result<()> {
+        self.looking = false;
+        let first = self.first();
+        if let Some(trouble) = &mut self.trouble {
+            trouble.last = why;
+            trouble.not_before = now + wait(trouble.looks);
+            if trouble.since + STALL < now {
+                return Err(Error::Stalled {
+                    partition: self.at.clone(),
+                    at: Offset(first),
+                    seconds: STALL.as_secs(),
+                    last: trouble.last.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the log shows for written if it is ours, in whole batches; the rest is put in line again.
+    pub fn settle(&mut self, settled: Settled, now: Instant) -> Result<Vec<Batch>> {
+        self.looking = false;
+        let first = self.first();
+        if settled.end < first {
+            return Err(Error::Mismatch(format!(
+                "{} ends at {}, although everything up to {first} was acknowledged: the leader lost some",
+                self.at, settled.end
+            )));
+        }
+        let written = self
+            .in_flight
+            .iter()
+            .take_while(|batch| batch.end() <= settled.end)
+            .count();
+        let reached = match written {
+            0 => first,
+            some => self.in_flight[some - 1].end(),
+        };
+        if reached != settled.end {
+            return Err(self.foreign(reached, settled.end));
+        }
+        let mut tail = settled.tail.iter();
+        for batch in self.in_flight.iter().take(written) {
+            let ours = stamp(self.identity, self.start, batch.base);
+            if tail.next() != Some(&(batch.base, ours)) {
+                return Err(self.foreign(batch.base, batch.base));
+            }
+        }
+        if let Some(batch) = tail.next() {
+            return Err(self.foreign(batch.0, batch.0));
+        }
+        let landed: Vec<Batch> = self.in_flight.drain(..written).collect();
+        while let Some(batch) = self.in_flight.pop_back() {
+            self.waiting.push_front(batch);
+        }
+        if let Some(identity) = settled.identity {
+            self.identity = identity;
+            let mut waiting = std::mem::take(&mut self.waiting);
+            for batch in &mut waiting {
+                self.restamp(batch)?;
+            }
+            self.waiting = waiting;
+        }
+        if let Some(trouble) = &mut self.trouble {
+            trouble.settled = true;
+            if settled.identity.is_some() {
+                trouble.another_identity = false;
+                trouble.refusals = 0;
+            }
+            if !landed.is_empty() {
+                trouble.since = now;
+                trouble.looks = 0;
+            } else if trouble.since + STALL < now {
+                return Err(Error::Stalled {
+                    partition: self.at.clone(),
+                    at: Offset(first),
+                    seconds: STALL.as_secs(),
+                    last: trouble.last.clone(),
+                });
+            }
+        }
+        Ok(landed)
+    }
+
+    fn foreign(&self, expected: i64, found: i64) -> Error {
+        Error::ForeignWriter {
+            partition: self.at.clone(),
+            expected: Offset(expected),
+            found: Offset(found),
+        }
+    }
+
+    fn changed_identity(&self, batch: &Batch) -> Result<bool> {
+        let header = crate::record::BatchHeader::parse(&batch.bytes)
+            .map_err(|source| self.unstampable(batch, source))?;
+        Ok(header.producer_id != self.identity.producer_id
+            || header.producer_epoch != self.identity.producer_epoch)
+    }
+
+    fn restamp(&self, batch: &mut Batch) -> Result<()> {
+        let mut bytes = BytesMut::from(&batch.bytes[..]);
+        restamp(&mut bytes, 0, stamp(self.identity, self.start, batch.base))
+            .map_err(|source| self.unstampable(batch, source))?;
+        batch.bytes = bytes.freeze();
+        Ok(())
+    }
+
+    fn unstampable(&self, batch: &Batch, source: crate::record::Error) -> Error {
+        Error::Record {
+            partition: self.at.clone(),
+            offset: Offset(batch.base),
+            source,
+        }
+    }
+}
+
+/// Before the next look at a log that was looked at so often.
+fn wait(looks: u32) -> Duration {
+    Duration::from_millis(50 << looks.min(5))
+}
