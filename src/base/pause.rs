@@ -1,6 +1,6 @@
 //! A switch that holds work up and lets it go on. Whoever works waits at it before the next piece.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::sync::watch;
 
 /// Shared by who pauses and who works. The default runs.
@@ -17,7 +17,15 @@ impl Default for Pause {
     }
 }
 
+/// Signals are the whole process's, and so is what they switch.
+static OF_PROCESS: LazyLock<Pause> = LazyLock::new(Pause::default);
+
 impl Pause {
+    /// The switch that signals to this process turn.
+    pub fn of_process() -> Self {
+        OF_PROCESS.clone()
+    }
+
     /// From now on work stops at its next piece. What is on its way arrives.
     pub fn hold(&self) {
         self.held.send_replace(true);

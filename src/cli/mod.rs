@@ -17,7 +17,7 @@ mod show;
 mod style;
 mod subcommand;
 
-use crate::base::CancellationToken;
+use crate::base::{CancellationToken, Pause};
 use crate::run::ExitClass;
 use arguments::{Arguments, Command, Output};
 use clap::{CommandFactory, FromArgMatches};
@@ -106,7 +106,8 @@ fn print_json(document: &Value) {
     print(&format!("{document:#}\n"));
 }
 
-/// Runs `work` with a token that Ctrl-C and SIGTERM cancel; a second signal ends the process at once.
+/// Runs `work` with a token that Ctrl-C and SIGTERM cancel; a second signal ends the process at once. SIGUSR1 pauses
+/// what can pause, SIGUSR2 lets it go on.
 fn with_runtime<T>(
     work: impl AsyncFnOnce(CancellationToken) -> Result<T, Box<Report>>,
 ) -> Result<T, Box<Report>> {
@@ -150,11 +151,18 @@ fn log_to_stderr() {
         .try_init();
 }
 
+/// On standard error, whoever reads it.
+fn say_aside(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 async fn watch_signals(cancel: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut pause), Ok(mut go_on)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
+        signal(SignalKind::user_defined1()),
+        signal(SignalKind::user_defined2()),
     ) else {
         return;
     };
@@ -162,12 +170,24 @@ async fn watch_signals(cancel: CancellationToken) {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = pause.recv() => {
+                Pause::of_process().hold();
+                say_aside(&format!(
+                    "\npaused: no restore writes until kill -USR2 {}\n",
+                    std::process::id()
+                ));
+                continue;
+            }
+            _ = go_on.recv() => {
+                Pause::of_process().go_on();
+                say_aside("\ngoing on\n");
+                continue;
+            }
         }
         if cancel.is_cancelled() {
             std::process::exit(i32::from(ExitClass::Interrupted.code()));
         }
-        let text = "\nstopping: what must be whole is finished first (again: stop at once)\n";
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        say_aside("\nstopping: what must be whole is finished first (again: stop at once)\n");
         cancel.cancel();
     }
 }

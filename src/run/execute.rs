@@ -9,7 +9,7 @@ use super::{
     Outcome, Plan, PlannedStep, Question, RunError, RunId, StepContext, StepError, Total,
     plan::PLAN_LIFETIME_MS,
 };
-use crate::base::{CancellationToken, NoProgress, ProgressHandle, time};
+use crate::base::{CancellationToken, NoProgress, Pause, ProgressHandle, time};
 use futures::FutureExt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -270,6 +270,7 @@ impl Running<'_> {
             run: self.report.run.to_string(),
             now: self.plan.now,
             rehearsal: self.plan.rehearsal,
+            pause: Pause::of_process(),
             attempt: Attempt::new(self.execution.journal, &self.report.run, planned.ordinal),
         };
         let state = match self.effect(planned, &context, began).await {

@@ -3,7 +3,7 @@
 //! Everything in a plan is one of these, so that showing, approving, journalling and executing are written once.
 
 use super::{Attempt, StepError};
-use crate::base::{CancellationToken, NoProgress, ProgressHandle, TimestampMs, text};
+use crate::base::{CancellationToken, NoProgress, Pause, ProgressHandle, TimestampMs, text};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -259,6 +259,8 @@ pub struct StepContext {
     /// The plan's `now`.
     pub now: TimestampMs,
     pub rehearsal: bool,
+    /// Holds up work that can be paused.
+    pub pause: Pause,
     /// Which attempt at the step this is, and what those before it left.
     pub attempt: Attempt,
 }
@@ -272,6 +274,7 @@ impl StepContext {
             run: run.to_string(),
             now: crate::base::time::now(),
             rehearsal: false,
+            pause: Pause::default(),
             attempt: Attempt::unrecorded(),
         }
     }

@@ -387,6 +387,8 @@ impl Step for WriteStep {
             &WriteContext {
                 progress: context.progress.clone(),
                 cancel: context.cancel.clone(),
+                limit: self.run.plan.rate,
+                pause: context.pause.clone(),
                 ..WriteContext::unrecorded()
             },
         )

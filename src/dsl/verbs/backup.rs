@@ -1,9 +1,9 @@
 //! `backup(cluster)…to(store)`: one more generation in an archive.
 
 use super::clusters::Cluster;
+use super::quantities::rate_of;
 use super::restore::{patterns, selection};
 use crate::archive::{BlockCompression, Witnessed, ZSTD_LEVELS};
-use crate::base::size::parse_rate;
 use crate::base::{PartitionId, PartitionSet, Pattern};
 use crate::dsl::failure::Failure;
 use crate::dsl::invocation::Invocation;
@@ -11,7 +11,7 @@ use crate::dsl::kind::Kind;
 use crate::dsl::reading;
 use crate::dsl::steps::{self, BackupRun};
 use crate::dsl::table::{Entry, Parameter};
-use crate::dsl::values::{self, Size, StoreValue};
+use crate::dsl::values::{self, StoreValue};
 use crate::engine::backup::{self, Keep, SomePartitions};
 use crate::run::ArchiveFact;
 use rhai::{Array, Dynamic};
@@ -228,13 +228,7 @@ pub static TABLE: &[Entry] = &[
         "as fast as it goes",
         |call| {
             let mut builder: Backup = call.me()?;
-            let rate = match call.argument::<Size>(0) {
-                Ok(size) if size.0 > 0 => size.0,
-                Ok(_) => return Err(Failure::script("E0214", "a limit of nothing per second")),
-                Err(_) => parse_rate(&call.text(0)?)
-                    .map_err(|error| Failure::script("E0214", error))?,
-            };
-            builder.limit = Some(rate);
+            builder.limit = Some(rate_of(call)?);
             Ok(Dynamic::from(builder))
         },
     )

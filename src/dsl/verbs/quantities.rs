@@ -1,7 +1,7 @@
 //! Durations, instants and sizes: numbers that know what they count.
 
 use crate::base::TimestampMs;
-use crate::base::size::parse_bytes;
+use crate::base::size::{parse_bytes, parse_rate};
 use crate::base::time::{parse_duration_ms, parse_instant};
 use crate::dsl::failure::Failure;
 use crate::dsl::invocation::Invocation;
@@ -122,4 +122,13 @@ pub fn instant_of(call: &Invocation, text: &str) -> Result<TimestampMs, Failure>
     let relative = text.trim_start().starts_with('-') || text.trim() == "now";
     let now = if relative { host.read_now() } else { host.now };
     parse_instant(text, now).map_err(|error| Failure::script("E0214", error))
+}
+
+/// Bytes per second, from the only argument: a text like `50 MB/s`, or a size.
+pub fn rate_of(call: &Invocation) -> Result<u64, Failure> {
+    match call.argument::<Size>(0) {
+        Ok(size) if size.0 > 0 => Ok(size.0),
+        Ok(_) => Err(Failure::script("E0214", "a limit of nothing per second")),
+        Err(_) => parse_rate(&call.text(0)?).map_err(|error| Failure::script("E0214", error)),
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::archives::SnapshotValue;
 use super::clusters::Cluster;
-use super::quantities::instant_of;
+use super::quantities::{instant_of, rate_of};
 use crate::base::size::parse_bytes;
 use crate::base::text::grouped;
 use crate::base::time::format_instant;
@@ -33,6 +33,7 @@ pub struct Restore {
     filter: Option<RecordPredicate>,
     renames: Option<Renames>,
     scan_budget: restore::ScanBudget,
+    limit: Option<u64>,
 }
 
 /// A planned restore, with the values that execution will give.
@@ -69,6 +70,7 @@ pub static TABLE: &[Entry] = &[
                 filter: None,
                 renames: None,
                 scan_budget: restore::ScanBudget::default(),
+                limit: None,
             }))
         },
     )
@@ -173,6 +175,22 @@ pub static TABLE: &[Entry] = &[
          the plan says `at most`, and what depends on the exact number is known after execution only.",
     )
     .example("restore(snap).filter(|r| r.key != \"poison\").scan_budget(\"64 GiB\")"),
+    Entry::option(
+        Kind::Restore,
+        "limit",
+        &[Parameter::one("rate", &[Kind::Text, Kind::Size])],
+        "as fast as it goes",
+        |call| {
+            let mut builder: Restore = call.me()?;
+            builder.limit = Some(rate_of(call)?);
+            Ok(Dynamic::from(builder))
+        },
+    )
+    .doc(
+        "At most so many bytes per second into the cluster, over all partitions. A restore that runs is paused with \
+         `kill -USR1` and goes on with `kill -USR2`.",
+    )
+    .example("restore(snap).limit(\"50 MB/s\")"),
     Entry::option(
         Kind::Restore,
         "acls",
@@ -400,6 +418,7 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
             .clone()
             .map(|renames| Arc::new(renames) as Arc<dyn restore::TopicRemap>),
         scan_budget: builder.scan_budget,
+        rate: builder.limit,
     };
     let snapshot = &builder.snapshot.0.snapshot;
     let client = &cluster.0.client;

@@ -15,6 +15,8 @@ pub struct Options {
     pub before: Option<TimestampMs>,
     pub filter: Option<Arc<dyn RecordFilter>>,
     pub remap: Option<Arc<dyn TopicRemap>>,
+    /// At most so many bytes per second into the target, over all partitions; `None`: as fast as it goes.
+    pub rate: Option<u64>,
     /// How many archived bytes planning may read to predict what a filter or a time bound cuts.
     pub scan_budget: ScanBudget,
 }

@@ -16,6 +16,9 @@ pub struct Plan {
     pub target_cluster_id: String,
     pub archive_id: String,
     pub generation: u64,
+    /// At most so many bytes per second into the target.
+    #[serde(default)]
+    pub rate: Option<u64>,
     pub creates: Vec<CreateTopic>,
     pub writes: Vec<WriteTopic>,
     pub finishes: Vec<FinishTopic>,

@@ -29,6 +29,7 @@ pub async fn plan(
         target_cluster_id: client.cluster_id().to_string(),
         archive_id: snapshot.archive_id().to_string(),
         generation: snapshot.number(),
+        rate: options.rate,
         creates: Vec::new(),
         writes: Vec::new(),
         finishes: Vec::new(),

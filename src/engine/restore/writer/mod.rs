@@ -174,5 +174,5 @@ fn announce(write: &WriteTopic, context: &WriteContext) {
     let (records, bytes) = (write.records().bound(), write.bytes());
     context.progress.total(records, bytes);
     context.progress.topic_total(&write.topic, records, bytes);
-    context.progress.doing(&format!("writing {}", write.topic));
+    context.progress.doing("writing");
 }

@@ -122,9 +122,15 @@ impl Sender {
         let cancel: CancellationToken = self.stop.clone();
         let mut pause = self.context.pause.watch();
         let mut more = true;
+        let mut was_held = false;
         loop {
             let now = Instant::now();
             let held = *pause.borrow_and_update();
+            if held != was_held {
+                was_held = held;
+                let doing = if held { "paused" } else { "writing" };
+                self.context.progress.doing(doing);
+            }
             let mut wake_at = None;
             if !held {
                 wake_at = self.send_all(now);
