@@ -222,11 +222,12 @@ fn mappings_are_kept_per_route_and_stored_again_by_a_resumed_step() {
     let path = folder.path().join("journal.db");
     let journal = Journal::open(&path).unwrap();
     let run = RunId("20261121-0914-k7".into());
-    for (partition, records) in [(1, 7), (0, 5), (0, 6)] {
-        let mapping = mapping(partition, records);
-        journal
-            .store_mapping(&run, 3, &mapping, &[records as u8])
-            .unwrap();
+    let routes = |records: [(i32, u64); 2]| {
+        let stored = |(partition, records)| (mapping(partition, records), vec![records as u8]);
+        records.into_iter().map(stored)
+    };
+    for records in [[(1, 7), (0, 5)], [(1, 7), (0, 6)]] {
+        journal.store_mappings(&run, 3, routes(records)).unwrap();
     }
     let reading = Journal::open_existing(&path).unwrap().unwrap();
     let kept = reading.mappings(&run).unwrap();
@@ -250,21 +251,7 @@ fn a_journal_without_mappings_gets_room_for_them_when_it_is_written_to() {
     drop(reading);
     let journal = Journal::open(&path).unwrap();
     journal
-        .store_mapping(&run, 1, &mapping(0, 5), b"x")
+        .store_mappings(&run, 1, [(mapping(0, 5), b"x".to_vec())].into_iter())
         .unwrap();
     assert_eq!(journal.mappings(&run).unwrap().len(), 1);
-}
-
-#[test]
-fn a_run_is_worked_on_by_one_at_a_time() {
-    let folder = tempfile::tempdir().unwrap();
-    let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
-    let run = RunId("20261121-0914-k7".into());
-    let held = journal.lock_run(&run).unwrap();
-    assert!(held.is_some());
-    assert!(journal.lock_run(&run).unwrap().is_none());
-    drop(held);
-    let again = journal.lock_run(&run).unwrap().unwrap();
-    again.remove();
-    assert!(journal.lock_run(&run).unwrap().is_some());
 }

@@ -271,7 +271,7 @@ impl Running<'_> {
             now: self.plan.now,
             rehearsal: self.plan.rehearsal,
             pause: Pause::of_process(),
-            attempt: Attempt::new(self.execution.journal, &self.report.run, planned.ordinal),
+            attempt: Attempt::of(self.execution.journal, &self.report.run, planned.ordinal),
         };
         let state = match self.effect(planned, &context, began).await {
             Ok(Some(outcome)) => {

@@ -25,7 +25,7 @@ pub use execute::{
     Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute,
 };
 pub use journal::{
-    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunLock, RunRecord,
+    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunRecord,
     StoredMapping, Witness, journal_path,
 };
 pub use plan::{

@@ -1,5 +1,7 @@
 //! The steps of a restore: create topics, write each, verify all, put the real configs in force.
 
+mod journal;
+
 use super::blocked::BlockedStep;
 use super::{step_error, value};
 use crate::base::TimestampMs;
@@ -10,7 +12,7 @@ use crate::dsl::verbs::archives::SnapshotValue;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::verbs::restore::predicted;
 use crate::engine::restore::{
-    self, CreateTopic, FinishTopic, OnError, Plan, TargetState, WriteContext, WriteTopic,
+    self, CreateTopic, FinishTopic, OnError, Plan, TargetState, WriteTopic,
 };
 use crate::engine::verify;
 use crate::run::{
@@ -384,19 +386,14 @@ impl Step for WriteStep {
             &self.write,
             &self.run.snapshot.0.snapshot,
             &self.run.cluster.0.client,
-            &WriteContext {
-                progress: context.progress.clone(),
-                cancel: context.cancel.clone(),
-                limit: self.run.plan.rate,
-                pause: context.pause.clone(),
-                ..WriteContext::unrecorded()
-            },
+            &self.write_context(context),
         )
         .await;
         let report = match written {
             Ok(report) => report,
             Err(error) => return Err(self.left_behind(step_error(error)).await),
         };
+        self.keep(context, &report)?;
         let records: u64 = report
             .partitions
             .iter()

@@ -114,7 +114,6 @@ pub struct Shaper {
     targets: Vec<Target>,
     /// The place in `sources` of the unit that is gone through.
     current: usize,
-    tally: Tally,
     scratch: Vec<u8>,
     limits: Limits,
 }
@@ -208,22 +207,9 @@ impl Shaper {
             headers: shape.headers.rule(),
             targets,
             current: 0,
-            tally: Tally::default(),
             scratch: Vec::new(),
             limits: Limits::default(),
         }
-    }
-
-    /// Over the whole shape.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    /// Where each target's next record goes.
-    pub fn ends(&self) -> impl Iterator<Item = (PartitionId, Offset)> {
-        self.targets
-            .iter()
-            .map(|target| (target.partition, target.next))
     }
 
     /// What comes next is of this source, until [`Shaper::unit_end`].
@@ -279,7 +265,7 @@ impl Shaper {
             .mapping
             .push_run(Offset(first), records, target.next)?;
         target.next = target.next + records;
-        for tally in [&mut self.tally, &mut source.tally, &mut route.tally] {
+        for tally in [&mut source.tally, &mut route.tally] {
             tally.records += records.unsigned_abs();
             tally.saw(earliest, latest);
         }
@@ -327,7 +313,6 @@ impl Shaper {
                 let within = header.next_offset().min(cut.to) - header.base_offset.max(cut.from);
                 let dropped = i64::from(header.record_count).min(within).unsigned_abs();
                 source.tally.dropped_by_time += dropped;
-                self.tally.dropped_by_time += dropped;
                 Ok(())
             }
             (Verdict::Whole, Some(place)) if header.is_dense() => {
@@ -422,11 +407,9 @@ impl Shaper {
                 Fate::Outside => {}
                 Fate::OutOfTime => {
                     source.tally.dropped_by_time += 1;
-                    self.tally.dropped_by_time += 1;
                 }
                 Fate::Filtered => {
                     source.tally.dropped_by_filter += 1;
-                    self.tally.dropped_by_filter += 1;
                 }
                 Fate::Keep => self.keep(&record, codec)?,
             }

@@ -34,18 +34,22 @@ pub struct StoredMapping {
 }
 
 impl Journal {
-    /// Keeps what a write step has mapped; a resumed step stores it again.
-    pub fn store_mapping(
+    /// Keeps what a write step has mapped; a step that is gone on with stores it again. All of them or none, and one
+    /// wait for the disk: a topic may have thousands of partitions.
+    pub fn store_mappings(
         &self,
         run: &RunId,
         ordinal: u32,
-        mapping: &StoredMapping,
-        bytes: &[u8],
+        mappings: impl Iterator<Item = (StoredMapping, Vec<u8>)>,
     ) -> Result<(), JournalError> {
-        self.lock()
-            .execute(
+        let mut connection = self.lock();
+        let stored = (|| -> rusqlite::Result<()> {
+            let transaction = connection.transaction()?;
+            let mut statement = transaction.prepare(
                 "INSERT OR REPLACE INTO mappings VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                params![
+            )?;
+            for (mapping, bytes) in mappings {
+                statement.execute(params![
                     run.0,
                     ordinal,
                     mapping.source_topic,
@@ -55,10 +59,12 @@ impl Journal {
                     mapping.records as i64,
                     mapping.digest.hex(),
                     bytes
-                ],
-            )
-            .map(|_| ())
-            .map_err(|error| self.unwritable(error))
+                ])?;
+            }
+            drop(statement);
+            transaction.commit()
+        })();
+        stored.map_err(|error| self.unwritable(error))
     }
 
     /// The mappings of a run with the ordinals of their steps, by source topic and partition. None for a run of a kbr

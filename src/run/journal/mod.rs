@@ -5,11 +5,9 @@
 //! returns: an effect whose intent is not durable must not begin.
 
 mod history;
-mod lock;
 mod mappings;
 
 pub use history::{JournalledRun, JournalledStep, RunRecord};
-pub use lock::RunLock;
 pub use mappings::StoredMapping;
 
 use super::{Outcome, PlanDocument, RunReport, StepError, canonical_json};
