@@ -190,6 +190,7 @@ fn masked(text: &str, folder: &Path) -> String {
         (r"(plan +|--confirm )[0-9a-f]{12}\b", "${1}DIGEST"),
         (r"(\.rhai +)\([0-9a-f]{7}\)", "${1}(CONTENT)"),
         (r"\d{2}-\d{2} \d{2}:\d{2}:\d{2}\.\d{3}", "TIME"),
+        (r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z", "TIME"),
         // How far the partitions beside a damaged one came is chance, and with it the advice on running again.
         (
             r"(?m)^   written   .*\n(   again     .*\n(             .*\n)*)?",

@@ -84,18 +84,13 @@ pub async fn plan(
                 before: options.before.map(|at| at.0),
             };
             let wanted = scan::wanted(snapshot, &at, &cut).await?;
-            let predicted = predict(
-                snapshot,
-                &write,
-                partition.partition,
-                cut,
-                wanted,
-                base,
-                &mut budget,
-                cancel,
-            )
-            .await?;
-            write.partitions.push(predicted);
+            let mut route = of_index(partition.partition, &cut, &wanted, base);
+            let to_open = scan::to_open(&wanted, &cut, write.filter.is_some());
+            if to_open <= budget {
+                budget -= to_open;
+                predict(snapshot, &write, &mut route, &wanted, cancel).await?;
+            }
+            write.partitions.push(route);
         }
         let largest = source
             .partitions
@@ -224,30 +219,15 @@ fn name_targets<'a>(
     Ok(named)
 }
 
-async fn predict(
-    snapshot: &Snapshot,
-    topic: &WriteTopic,
-    id: PartitionId,
-    cut: Cut,
-    wanted: Wanted,
-    base: Offset,
-    budget: &mut u64,
-    cancel: &CancellationToken,
-) -> Result<WritePartition> {
-    let filtered = topic.filter.is_some();
-    let to_open: u64 = wanted
-        .blocks
-        .iter()
-        .filter(|block| !scan::index_tells(block, &cut, filtered))
-        .map(|block| u64::from(block.entry.raw_len))
-        .sum();
+/// What the index alone tells of a partition.
+fn of_index(id: PartitionId, cut: &Cut, wanted: &Wanted, base: Offset) -> WritePartition {
     let archived: u64 = wanted.blocks.iter().map(|block| block.entry.records).sum();
     let bytes: u64 = wanted
         .blocks
         .iter()
         .map(|block| u64::from(block.entry.raw_len))
         .sum();
-    let mut write = WritePartition {
+    WritePartition {
         source: id,
         target: id,
         from: Offset(cut.from),
@@ -272,22 +252,29 @@ async fn predict(
         mapping_digest: None,
         end: None,
         mapping: None,
-    };
-    if to_open > *budget {
-        return Ok(write);
     }
-    *budget -= to_open;
-    let finished = scan::predict(snapshot, topic, &write, &wanted, cancel).await?;
+}
+
+/// Replaces what the index tells by what the records do.
+async fn predict(
+    snapshot: &Snapshot,
+    topic: &WriteTopic,
+    write: &mut WritePartition,
+    wanted: &Wanted,
+    cancel: &CancellationToken,
+) -> Result<()> {
+    let archived = write.records.bound();
+    let finished = scan::predict(snapshot, topic, write, wanted, cancel).await?;
     let (Some(routed), Some(tally)) = (
         finished.routes.into_iter().next(),
-        finished.sources.get(&id).copied(),
+        finished.sources.get(&write.source).copied(),
     ) else {
         return Err(Error::Internal("a flow of one route has none".into()));
     };
     write.records = Predicted::Exactly(tally.records);
     if archived > 0 {
-        let kept = u128::from(bytes) * u128::from(tally.records) / u128::from(archived);
-        write.kept_bytes = u64::try_from(kept).unwrap_or(bytes);
+        let kept = u128::from(write.bytes) * u128::from(tally.records) / u128::from(archived);
+        write.kept_bytes = u64::try_from(kept).unwrap_or(write.bytes);
     }
     write.dropped_by_filter = tally.dropped_by_filter;
     write.filter_failed = tally.filter_failed;
@@ -295,7 +282,7 @@ async fn predict(
     write.first_timestamp = tally.first_timestamp.map(TimestampMs);
     write.last_timestamp = tally.last_timestamp.map(TimestampMs);
     write.set_mapping(routed.mapping);
-    Ok(write)
+    Ok(())
 }
 
 /// The target as it is now.

@@ -58,6 +58,16 @@ pub fn index_tells(block: &BlockRef, cut: &Cut, filtered: bool) -> bool {
             .is_none_or(|since| entry.min_timestamp_exact && entry.min_timestamp.0 >= since)
 }
 
+/// Bytes of batches that planning would have to go through.
+pub fn to_open(wanted: &Wanted, cut: &Cut, filtered: bool) -> u64 {
+    wanted
+        .blocks
+        .iter()
+        .filter(|block| !index_tells(block, cut, filtered))
+        .map(|block| u64::from(block.entry.raw_len))
+        .sum()
+}
+
 /// The offsets that are the block's own; its bytes may reach beyond them.
 pub fn offsets(block: &BlockRef) -> Range<i64> {
     block.entry.first.0..block.entry.last.0 + 1
