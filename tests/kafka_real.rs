@@ -161,11 +161,21 @@ async fn records_are_produced_and_fetched(client: &Client, topic: &str) {
 
     // Two partitions in one request, and a second request behind it before the first is answered.
     let first = client
-        .produce_start(leader, vec![part(0, batch(0)), part(1, batch(0))], TIMEOUT)
+        .produce_start(
+            leader,
+            vec![part(0, batch(0)), part(1, batch(0))],
+            TIMEOUT,
+            None,
+        )
         .await
         .unwrap();
     let second = client
-        .produce_start(leader, vec![part(0, batch(10))], TIMEOUT)
+        .produce_start(
+            leader,
+            vec![part(0, batch(10))],
+            TIMEOUT,
+            Some(first.line()),
+        )
         .await
         .unwrap();
     let first = first.answer().await.unwrap();

@@ -95,6 +95,33 @@ async fn a_dropped_request_is_not_done() {
 }
 
 #[tokio::test]
+async fn what_must_come_after_a_lost_request_goes_over_no_other_connection() {
+    let (sandbox, client) = start(1).await;
+    sandbox.create_topic("orders", 1, &[]).unwrap();
+    sandbox.intercept(first(PRODUCE, Action::Drop));
+    let at = TopicPartition::new("orders", 0);
+    let leader = client.leader(&at).await.unwrap();
+    let part = || ProducePartition {
+        topic: at.topic.clone(),
+        partition: at.partition,
+        batch: batch(3).into(),
+    };
+    let within = Duration::from_secs(5);
+    let start = |over| client.produce_start(leader, vec![part()], within, over);
+    let lost = start(None).await.unwrap();
+    let line = lost.line();
+    lost.answer().await.unwrap_err();
+    let after = start(Some(line)).await.map(|_| ());
+    assert!(
+        matches!(after, Err(Error::Disconnected { .. })),
+        "{after:?}"
+    );
+    assert_eq!(sandbox.request_count(PRODUCE), 1);
+    let produced = start(None).await.unwrap().answer().await.unwrap();
+    assert_eq!(produced[0].base_offset, Offset(0));
+}
+
+#[tokio::test]
 async fn a_lost_reply_is_that_of_a_request_that_was_done() {
     let (sandbox, client) = start(1).await;
     sandbox.create_topic("orders", 1, &[]).unwrap();

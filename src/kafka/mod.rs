@@ -43,7 +43,7 @@ pub use groups::{GroupDescription, GroupListing, Member};
 pub use metadata::Metadata;
 pub use offsets::{ActiveProducer, EpochEnd, Isolation, OffsetAt, OffsetFound};
 pub use options::{ConnectOptions, Security};
-pub use produce::{ProducePartition, ProducePending, Produced};
+pub use produce::{ProduceLine, ProducePartition, ProducePending, Produced};
 pub use producer_id::ProducerIdentity;
 pub use quotas::{ClientQuota, QuotaEntity};
 pub use topics::{NewTopic, Partition, Topic, TopicsWanted};

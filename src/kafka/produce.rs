@@ -3,7 +3,7 @@
 use super::brokers::Purpose;
 use super::client::{Client, Route};
 use super::code::ErrorCode;
-use super::connection::Pending;
+use super::connection::{Connection, Pending};
 use super::error::{Error, Result};
 use crate::base::{Offset, PartitionId, TimestampMs, TopicId};
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One batch for one partition. Brokers take one batch per partition per request.
@@ -44,7 +45,16 @@ pub struct ProducePending {
     names: HashMap<TopicId, String>,
 }
 
+/// The connection that a request went over. Two connections to a broker keep no order between them.
+#[derive(Clone, Debug)]
+pub struct ProduceLine(Arc<Connection>);
+
 impl ProducePending {
+    /// To send what must come after this request and not before it.
+    pub fn line(&self) -> ProduceLine {
+        ProduceLine(self.pending.connection().clone())
+    }
+
     /// Waits for the answer. Dropping this instead leaves the request to its fate.
     pub async fn answer(self) -> Result<Vec<Produced>> {
         let connection = self.pending.connection().clone();
@@ -92,19 +102,21 @@ impl Client {
         parts: Vec<ProducePartition>,
         timeout: Duration,
     ) -> Result<Vec<Produced>> {
-        self.produce_start(leader, parts, timeout)
+        self.produce_start(leader, parts, timeout, None)
             .await?
             .answer()
             .await
     }
 
-    /// Hands the request to the connection and returns: requests reach the broker in the order in which
-    /// these calls return, so that a caller can pipeline and still keep the order of its batches.
+    /// Hands the request to the connection and returns: requests over one connection reach the broker in the
+    /// order in which these calls return, so that a caller can pipeline and still keep the order of its
+    /// batches. With `over` it is that connection or none, whether or not it has ended meanwhile.
     pub async fn produce_start(
         &self,
         leader: i32,
         parts: Vec<ProducePartition>,
         timeout: Duration,
+        over: Option<ProduceLine>,
     ) -> Result<ProducePending> {
         let metadata = self.metadata();
         let mut topics: BTreeMap<String, Vec<PartitionProduceData>> = BTreeMap::new();
@@ -134,9 +146,13 @@ impl Client {
             .with_acks(-1)
             .with_timeout_ms(i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX))
             .with_topic_data(topics.collect());
-        let connection = self
-            .connection(Route::Broker(leader), Purpose::Produce)
-            .await?;
+        let connection = match over {
+            Some(line) => line.0,
+            None => {
+                let route = Route::Broker(leader);
+                self.connection(route, Purpose::Produce).await?
+            }
+        };
         let version = connection.choose::<ProduceRequest>(cap)?;
         // The broker may use all of `timeout` to replicate; the rest is for the way there and back.
         let allowed = self.options().request_timeout + timeout;

@@ -52,6 +52,14 @@ pub(super) fn stamp(identity: ProducerIdentity, start: Offset, base: i64) -> Pro
     }
 }
 
+/// A batch on its way.
+#[derive(Debug)]
+struct Sent {
+    batch: Batch,
+    /// Its answer was seen before that of one in front of it.
+    landed: bool,
+}
+
 /// Something went wrong, and the log has not been seen to go on since.
 #[derive(Debug)]
 struct Trouble {
@@ -93,7 +101,7 @@ pub(super) struct Lane {
     start: Offset,
     identity: ProducerIdentity,
     waiting: VecDeque<Batch>,
-    in_flight: VecDeque<Batch>,
+    in_flight: VecDeque<Sent>,
     /// Requests with a batch of it that have not come to an end.
     unanswered: usize,
     window: usize,
@@ -174,13 +182,17 @@ impl Lane {
         }
         let batch = self.waiting.pop_front()?;
         let sent = (batch.bytes.clone(), batch.base);
-        self.in_flight.push_back(batch);
+        self.in_flight.push_back(Sent {
+            batch,
+            landed: false,
+        });
         self.unanswered += 1;
         Some(sent)
     }
 
-    /// The batch for `base` is in the log, at `found`. It must be the oldest, unless the log will be asked anyway.
-    pub fn landed(&mut self, base: i64, found: i64) -> Result<Option<Batch>> {
+    /// The batch for `base` is in the log, at `found`. Gives back what is behind everything before it now: answers that
+    /// come close together may be seen in another order.
+    pub fn landed(&mut self, base: i64, found: i64) -> Result<Vec<Batch>> {
         self.unanswered = self.unanswered.saturating_sub(1);
         if found > base {
             return Err(Error::ForeignWriter {
@@ -196,18 +208,21 @@ impl Lane {
                 found: Offset(found),
             });
         }
-        if self
-            .in_flight
-            .front()
-            .is_none_or(|batch| batch.base != base)
-        {
-            return Ok(None);
-        }
+        let Some(sent) = self.in_flight.iter_mut().find(|s| s.batch.base == base) else {
+            // The log was asked meanwhile, and showed it.
+            return Ok(Vec::new());
+        };
+        sent.landed = true;
         if self.may_send() {
             self.trouble = None;
             self.window = WINDOW;
         }
-        Ok(self.in_flight.pop_front())
+        let done = self.in_flight.iter().take_while(|sent| sent.landed).count();
+        Ok(self
+            .in_flight
+            .drain(..done)
+            .map(|sent| sent.batch)
+            .collect())
     }
 
     /// A batch did not land, or nobody knows. An error comes back if nothing can be done about it.
@@ -278,7 +293,8 @@ impl Lane {
 
     /// The first offset that is not known to be ours.
     fn first(&self) -> i64 {
-        let oldest = self.in_flight.front().or(self.waiting.front());
+        let sent = self.in_flight.front().map(|sent| &sent.batch);
+        let oldest = sent.or(self.waiting.front());
         oldest.map_or(self.next, |batch| batch.base)
     }
 
@@ -314,17 +330,17 @@ impl Lane {
         let written = self
             .in_flight
             .iter()
-            .take_while(|batch| batch.end() <= settled.end)
+            .take_while(|sent| sent.batch.end() <= settled.end)
             .count();
         let reached = match written {
             0 => first,
-            some => self.in_flight[some - 1].end(),
+            some => self.in_flight[some - 1].batch.end(),
         };
         if reached != settled.end {
             return Err(self.foreign(reached, settled.end));
         }
         let mut tail = settled.tail.iter();
-        for batch in self.in_flight.iter().take(written) {
+        for Sent { batch, .. } in self.in_flight.iter().take(written) {
             let ours = stamp(self.identity, self.start, batch.base);
             if tail.next() != Some(&(batch.base, ours)) {
                 return Err(self.foreign(batch.base, batch.base));
@@ -333,9 +349,10 @@ impl Lane {
         if let Some(batch) = tail.next() {
             return Err(self.foreign(batch.0, batch.0));
         }
-        let landed: Vec<Batch> = self.in_flight.drain(..written).collect();
-        while let Some(batch) = self.in_flight.pop_back() {
-            self.waiting.push_front(batch);
+        let landed = self.in_flight.drain(..written);
+        let landed: Vec<Batch> = landed.map(|sent| sent.batch).collect();
+        while let Some(sent) = self.in_flight.pop_back() {
+            self.waiting.push_front(sent.batch);
         }
         if let Some(identity) = settled.identity {
             self.identity = identity;
@@ -402,3 +419,7 @@ impl Lane {
 fn wait(looks: u32) -> Duration {
     Duration::from_millis(50 << looks.min(5))
 }
+
+#[cfg(test)]
+#[path = "lane_tests.rs"]
+mod tests;

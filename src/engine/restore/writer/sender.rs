@@ -2,8 +2,9 @@
 //!
 //! Whatever is ready goes out together: a request takes one batch of each ready partition of a leader, up to about a
 //! mebibyte, and a few requests are under way to each leader. What is in line decides the size of requests, nothing
-//! waits for more. Requests to one leader are handed over one after the other, so that a partition's batches reach it
-//! in order.
+//! waits for more. Requests to one leader are handed over one after the other and over the same connection, so that a
+//! partition's batches reach it in order: over a second connection a later batch could come first, and a broker that has
+//! forgotten the producer would take it.
 
 use super::lane::{Batch, Lane};
 use super::look::{self, Seen};
@@ -11,7 +12,9 @@ use crate::base::{CancellationToken, PartitionId};
 use crate::engine::error::{Error, Result};
 use crate::engine::pace::Pace;
 use crate::engine::restore::context::WriteContext;
-use crate::kafka::{self, Client, ErrorCode, ProducePartition, ProducePending, Produced};
+use crate::kafka::{
+    self, Client, ErrorCode, ProduceLine, ProducePartition, ProducePending, Produced,
+};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -36,6 +39,8 @@ const SMALLEST_REQUEST: i32 = 64 << 10;
 #[derive(Default)]
 struct Leader {
     ready: VecDeque<usize>,
+    /// What the last request went over.
+    line: Option<ProduceLine>,
     /// A request is being handed over.
     starting: bool,
     requests: usize,
@@ -268,13 +273,17 @@ impl Sender {
             });
         }
         if !produce.is_empty() {
+            // With nothing under way any connection will do.
+            let over = leader.line.clone().filter(|_| leader.requests > 0);
             leader.starting = true;
             leader.requests += 1;
             self.pace.took(bytes as u64, now);
             let client = self.client.clone();
             let sent = parts.clone();
             self.running.push(Box::pin(async move {
-                let result = client.produce_start(id, produce, REQUEST_TIMEOUT).await;
+                let result = client
+                    .produce_start(id, produce, REQUEST_TIMEOUT, over)
+                    .await;
                 Done::Started {
                     leader: id,
                     parts: sent,
@@ -308,6 +317,9 @@ impl Sender {
             } => {
                 if let Some(leader) = self.leaders.get_mut(&leader) {
                     leader.starting = false;
+                    if let Ok(pending) = &result {
+                        leader.line = Some(pending.line());
+                    }
                 }
                 match result {
                     Ok(pending) => self.await_answer(leader, parts, pending),
@@ -379,7 +391,7 @@ impl Sender {
                 self.failed(index, error)?;
                 continue;
             }
-            if let Some(batch) = lane.landed(base, produced.base_offset.0)? {
+            for batch in lane.landed(base, produced.base_offset.0)? {
                 self.acknowledged(index, &batch);
             }
             self.look_later(index);
