@@ -25,6 +25,8 @@ use tokio::net::TcpListener;
 const OLD: TimestampMs = TimestampMs(NOW.0 - 2 * 365 * 86_400_000);
 const FORGETFUL: &str = "producer.id.expiration.check.interval.ms=50";
 const WITHIN: Duration = Duration::from_secs(180);
+/// Five brokers that start beside each other on two cores take minutes.
+static ONE_CLUSTER_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 async fn connect(bootstrap: &str) -> Client {
     Client::connect(ConnectOptions {
@@ -125,6 +127,7 @@ async fn broker_behind_a_proxy(version: &'static str) -> (RealKafka, Proxy) {
 }
 
 async fn whatever_the_network_does(version: &'static str) {
+    let _turn = ONE_CLUSTER_AT_A_TIME.lock().await;
     let (kafka, proxy) = broker_behind_a_proxy(version).await;
     let kinds = [
         Fault::ReplyLost,
@@ -226,6 +229,7 @@ impl Progress for Until {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_killed_while_it_is_written_to_leaves_every_record_once() {
+    let _turn = ONE_CLUSTER_AT_A_TIME.lock().await;
     let kafka = tokio::task::spawn_blocking(|| RealKafka::start_with("4.3.0", 3, &[FORGETFUL]))
         .await
         .unwrap();
