@@ -397,8 +397,8 @@ async fn a_topic_without_an_id_that_comes_back_is_another_one() {
     assert_eq!(commit("e", true).await, [(1, false), (2, false)]);
 }
 
-#[tokio::test]
-async fn a_topic_that_comes_back_within_the_grace_time_of_its_removal_keeps_its_records() {
+/// `orders` is archived, and the last run did not see it; a policy that deletes at once what is removed.
+async fn with_orders_overlooked() -> (World, Policy) {
     let world = world_of(1).await;
     world.sandbox.create_topic("other", 1, &[]).unwrap();
     let id = world.latest().await.topic("orders").unwrap().id;
@@ -409,6 +409,12 @@ async fn a_topic_that_comes_back_within_the_grace_time_of_its_removal_keeps_its_
         drop_removed: true,
         ..Policy::default()
     };
+    (world, policy)
+}
+
+#[tokio::test]
+async fn a_topic_that_comes_back_within_the_grace_time_of_its_removal_keeps_its_records() {
+    let (world, policy) = with_orders_overlooked().await;
     // Marks what only the removed topic had …
     prune_by(&world.store, &policy, time::now()).await;
     let records = batch(Codec::None, 11, 5);
@@ -426,16 +432,7 @@ async fn a_topic_that_comes_back_within_the_grace_time_of_its_removal_keeps_its_
 
 #[tokio::test]
 async fn a_topic_of_which_a_prune_left_nothing_begins_anew_when_it_is_back() {
-    let world = world_of(1).await;
-    world.sandbox.create_topic("other", 1, &[]).unwrap();
-    let id = world.latest().await.topic("orders").unwrap().id;
-    without(&world.store, "orders", id).await;
-    let policy = Policy {
-        keep_last: 1,
-        grace_ms: 0,
-        drop_removed: true,
-        ..Policy::default()
-    };
+    let (world, policy) = with_orders_overlooked().await;
     prune_by(&world.store, &policy, time::now()).await;
     prune_by(&world.store, &policy, time::now()).await;
     assert_eq!(world.store.list("topics").await.unwrap(), []);

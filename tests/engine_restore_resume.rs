@@ -3,11 +3,11 @@
 
 mod engine_restore_support;
 
-use engine_restore_support::{NOW, Rename, Row, archive, unique};
+use engine_restore_support::{NOW, Row, archive, made, unique};
 use kbr::archive::Snapshot;
-use kbr::base::{CancellationToken, Digest, PartitionId, TimestampMs};
+use kbr::base::{Digest, PartitionId, TimestampMs};
 use kbr::engine::Error;
-use kbr::engine::restore::{self, Options, WriteContext, WriteProgress, WriteTopic};
+use kbr::engine::restore::{self, WriteContext, WriteProgress, WriteTopic};
 use kbr::kafka::{Client, ConnectOptions, ProducerIdentity};
 use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp};
 use kbr::sandbox::{Action, Sandbox, SandboxOptions};
@@ -49,22 +49,12 @@ impl Scene {
         let sandbox = sandbox(brokers).await;
         let (snapshot, rows) = archive(16, FIRST).await;
         let client = connect(&sandbox).await;
-        let options = Options {
-            remap: Some(Arc::new(Rename(unique("restored")))),
-            ..Options::default()
-        };
-        let cancel = CancellationToken::new();
-        let plan = restore::plan(&snapshot, &client, &options, NOW, &cancel)
-            .await
-            .unwrap();
-        restore::create_topic(&plan.creates[0], &client)
-            .await
-            .unwrap();
+        let write = made(&snapshot, &client).await;
         Self {
             sandbox,
             snapshot,
             rows,
-            write: Arc::new(plan.writes[0].clone()),
+            write: Arc::new(write),
             known: Arc::default(),
         }
     }

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use kbr::archive::{
     Archive, Gap, GapKind, NewGeneration, PartitionEntry, RunOptions, Snapshot, TopicEntry,
 };
-use kbr::base::{Offset, PartitionId, TimestampMs};
-use kbr::engine::restore::{FilterError, TopicRemap};
+use kbr::base::{CancellationToken, Offset, PartitionId, TimestampMs};
+use kbr::engine::restore::{self, FilterError, Options, TopicRemap, WriteTopic};
+use kbr::kafka::Client;
 use kbr::record::{BatchBuilder, BuildOptions, Codec, Headers, ProducerStamp};
 use kbr::store::{Store, StoreUrl};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub const NOW: TimestampMs = TimestampMs(1_795_255_200_000);
@@ -154,4 +156,20 @@ impl TopicRemap for Rename {
     fn target(&self, _source: &str) -> Result<String, FilterError> {
         Ok(self.0.clone())
     }
+}
+
+/// Plans a restore under a new name, and makes its topic.
+pub async fn made(snapshot: &Snapshot, client: &Client) -> WriteTopic {
+    let options = Options {
+        remap: Some(Arc::new(Rename(unique("restored")))),
+        ..Options::default()
+    };
+    let cancel = CancellationToken::new();
+    let plan = restore::plan(snapshot, client, &options, NOW, &cancel)
+        .await
+        .unwrap();
+    restore::create_topic(&plan.creates[0], client)
+        .await
+        .unwrap();
+    plan.writes[0].clone()
 }

@@ -8,10 +8,10 @@ mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 
-use engine_restore_support::{NOW, Rename, Row, archive, unique};
+use engine_restore_support::{NOW, Row, archive, made};
 use kbr::archive::Snapshot;
-use kbr::base::{CancellationToken, Progress, TimestampMs};
-use kbr::engine::restore::{self, Options, WriteContext, WriteProgress, WriteTopic};
+use kbr::base::{Progress, TimestampMs};
+use kbr::engine::restore::{self, WriteContext, WriteProgress, WriteTopic};
 use kbr::kafka::{Client, ConnectOptions, ProducerIdentity};
 use proxy::{Fault, Proxy};
 use serde_json::Value;
@@ -49,22 +49,12 @@ impl Scene {
     async fn of(bootstrap: &str, rounds: i64) -> Self {
         let client = connect(bootstrap).await;
         let (snapshot, rows) = archive(rounds, OLD).await;
-        let options = Options {
-            remap: Some(Arc::new(Rename(unique("restored")))),
-            ..Options::default()
-        };
-        let cancel = CancellationToken::new();
-        let plan = restore::plan(&snapshot, &client, &options, NOW, &cancel)
-            .await
-            .unwrap();
-        restore::create_topic(&plan.creates[0], &client)
-            .await
-            .unwrap();
+        let write = made(&snapshot, &client).await;
         Self {
             client,
             snapshot,
             rows,
-            write: plan.writes[0].clone(),
+            write,
         }
     }
 
