@@ -12,6 +12,7 @@ use super::source::Source;
 use crate::base::Digest;
 use crate::run::Span;
 use rhai::{AST, ASTNode, Array, Dynamic, Engine, Expr, FnPtr, Map, Position};
+use std::collections::BTreeSet;
 
 /// A closure that can be called from any thread, through a [`Session`] each.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Closure {
     pub text: String,
     position: Position,
     calls_functions: bool,
+    /// The name of its one argument beside what it captured.
+    argument: Option<String>,
     /// Its argument may be looked at as a whole: as text, by a function, through another name.
     passes_on: bool,
 }
@@ -54,11 +57,16 @@ impl Closure {
             || ast.iter_functions().any(|function| {
                 !function.name.starts_with("anon$") && text.contains(function.name)
             });
+        let argument = match function.params.get(captures.len()..) {
+            Some([argument]) if pointer.is_anonymous() => Some((*argument).to_string()),
+            _ => None,
+        };
         let passes_on = function
             .params
             .last()
             .is_none_or(|argument| passes_on(&text, argument));
         Ok(Self {
+            argument,
             passes_on,
             source: source.clone(),
             pointer: pointer.clone(),
@@ -89,9 +97,36 @@ impl Closure {
         self.passes_on || self.calls_functions || self.text.contains(word)
     }
 
+    /// What there is to compile to something else; `None` if its text does not tell all that it does.
+    pub fn parts(&self) -> Option<Parts<'_>> {
+        if self.calls_functions {
+            return None;
+        }
+        Some(Parts {
+            argument: self.argument.as_deref()?,
+            captures: &self.captures,
+            body: body_in_place(&self.source.text, self.position)?,
+        })
+    }
+
     /// An engine, an AST and a pointer of its own: shared ones do not scale over threads.
     pub fn session(&self) -> Result<Session, Failure> {
-        let engine = engine::closure_engine();
+        self.session_in(engine::closure_engine())
+    }
+
+    /// One in which a property of a text reads it as JSON.
+    pub fn session_over_records(&self) -> Result<Session, Failure> {
+        let mut engine = engine::closure_engine();
+        // A function it calls may be anywhere in the runbook.
+        let text = match self.calls_functions {
+            true => &*self.source.text,
+            false => &self.text,
+        };
+        engine::register_json(&mut engine, words_after_dots(text));
+        self.session_in(engine)
+    }
+
+    fn session_in(&self, engine: Engine) -> Result<Session, Failure> {
         let ast = engine::compile(&engine, &self.source.text).map_err(|error| {
             let finding = messages::of_parse(&self.source, &error);
             Failure::script(finding.code, finding.message)
@@ -107,6 +142,13 @@ impl Closure {
             position: self.position,
         })
     }
+}
+
+/// A closure's argument, what it captured, and its body in its place.
+pub struct Parts<'a> {
+    pub argument: &'a str,
+    pub captures: &'a [(String, Dynamic)],
+    pub body: String,
 }
 
 /// One thread's way to call a closure.
@@ -142,7 +184,7 @@ impl Session {
 
 /// Whether a closure uses its argument in another way than to read a property or header of it. Says yes in doubt.
 fn passes_on(text: &str, argument: &str) -> bool {
-    const READS: [&str; 8] = [
+    const READS: [&str; 10] = [
         "topic",
         "partition",
         "offset",
@@ -151,6 +193,8 @@ fn passes_on(text: &str, argument: &str) -> bool {
         "value",
         "headers",
         "header",
+        "json",
+        "has",
     ];
     let chars: Vec<char> = text.chars().collect();
     let Some(body) = parameters_end(&chars, 0) else {
@@ -170,6 +214,17 @@ fn passes_on(text: &str, argument: &str) -> bool {
         let word = member.split(|c| !in_word(c)).next().unwrap_or(member);
         !READS.contains(&word)
     })
+}
+
+/// Every name that follows a dot, once.
+fn words_after_dots(text: &str) -> BTreeSet<&str> {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.split('.')
+        .skip(1)
+        .map(str::trim_start)
+        .map(|rest| &rest[..rest.find(|c| !in_word(c)).unwrap_or(rest.len())])
+        .filter(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+        .collect()
 }
 
 /// Plain data is copied; a handle of a cluster or a secret has no business in a closure over records.

@@ -4,6 +4,7 @@
 //! time and drop what lints must see). Fast operators are off, or the traps would be passed by.
 
 use super::failure::Failure;
+use super::filter::json;
 use super::host::{Host, SCRIPT_TIME};
 use super::invocation::{Invocation, wrong_count};
 use super::kind::Kind;
@@ -93,6 +94,33 @@ pub fn closure_engine() -> Engine {
     engine
 }
 
+/// `r.value.amount`: a property of a text is a member of the JSON in it. The engine has no indexer for texts, so each
+/// name that the text of a closure asks for after a dot is registered.
+pub fn register_json<'a>(engine: &mut Engine, names: impl IntoIterator<Item = &'a str>) {
+    let text = TypeId::of::<ImmutableString>();
+    for name in names {
+        let name = name.to_string();
+        let getter = format!("get${name}");
+        // Texts have these themselves. As a property each would hide a member of the JSON by the same name.
+        if json::TEXT_PROPERTIES.contains(&name.as_str()) {
+            engine.register_raw_fn(getter, [text], move |context, _| {
+                Err::<Dynamic, _>(json_property_of_text(&name).raise(context.call_position()))
+            });
+            continue;
+        }
+        engine.register_raw_fn(getter, [text], move |context, arguments| {
+            let text = arguments[0].clone().into_string().unwrap_or_default();
+            json::member(&text, &name).map_err(|failure| failure.raise(context.call_position()))
+        });
+    }
+}
+
+fn json_property_of_text(name: &str) -> Failure {
+    Failure::script("E0203", format!("`{name}` of text is called")).help(format!(
+        "write .{name}(), or .json(\"$.{name}\") for the member of JSON"
+    ))
+}
+
 /// Helpers that read nothing but their arguments; closures may use them.
 pub fn is_pure_helper(entry: &Entry) -> bool {
     entry.on.is_none()
@@ -108,6 +136,7 @@ pub fn is_pure_helper(entry: &Entry) -> bool {
                 | "mib"
                 | "gib"
                 | "parse_json"
+                | "matches"
         )
 }
 

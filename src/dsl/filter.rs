@@ -1,15 +1,25 @@
 //! Filters and renames written as closures: what the engine layer calls for each record or topic.
+//!
+//! A filter that is made of common parts is lowered to a tree of its own when the verb takes it; the interpreter runs
+//! what cannot be lowered, and every record on which the tree gives up, so that both answer and fail alike.
+
+pub mod json;
+mod lower;
+mod native;
 
 use super::closure::{Closure, Session};
 use super::failure::Failure;
 use super::kind::Kind;
+use super::source::Source;
 use super::values::Instant;
+use super::{engine, messages};
 use crate::base::TimestampMs;
 use crate::engine::restore::{
     FilterError, FilterRecord, FilterSession, OnError, RecordFilter, TopicRemap,
 };
+use native::{Node, Row};
 use rhai::{Array, Dynamic, ImmutableString, Map};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A record in a filter closure. Text where the bytes are UTF-8, bytes where not, `()` for null.
 #[derive(Clone, Debug)]
@@ -36,6 +46,28 @@ impl RecordValue {
             .rev()
             .find(|(key, _)| key == name)
             .map_or(Dynamic::UNIT, |(_, value)| value.clone())
+    }
+
+    /// The value's member at a path; `None` if it is not there.
+    pub fn json(&self, path: &str) -> Result<Option<Dynamic>, Failure> {
+        let steps = json::parse_path(path).map_err(|error| Failure::script("E0214", error))?;
+        let value = &self.0.value;
+        if value.is_unit() {
+            return Err(Failure::script(
+                "E0214",
+                format!("the value is null, a tombstone: it has no {path}"),
+            )
+            .help("ask before: r.value != ()"));
+        }
+        let Ok(text) = value.as_immutable_string_ref() else {
+            return Err(Failure::script(
+                "E0214",
+                "the value is bytes that are no text, and so no JSON",
+            ));
+        };
+        json::value(&text, &steps).map_err(|error| {
+            Failure::script("E0214", format!("the value is {}", json::not_json(&error)))
+        })
     }
 
     /// Every header: maps of `key` and `value`.
@@ -73,11 +105,15 @@ pub struct Needs {
 }
 
 /// A predicate over records.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RecordPredicate {
     closure: Closure,
     needs: Needs,
     on_error: OnError,
+    /// `None`: the interpreter looks at every record.
+    lowered: Option<Arc<Node>>,
+    /// Interpreters that no worker uses just now: making one takes longer than a small partition.
+    idle: Arc<Mutex<Vec<PredicateSession>>>,
 }
 
 /// Made once per worker.
@@ -92,19 +128,34 @@ impl RecordPredicate {
     pub fn new(closure: Closure, on_error: OnError) -> Self {
         let needs = Needs {
             key: closure.mentions("key"),
-            value: closure.mentions("value"),
+            value: closure.mentions("value") || closure.mentions("json") || closure.mentions("has"),
             headers: closure.mentions("header"),
         };
         Self {
+            lowered: lower::lower(&closure).map(Arc::new),
             closure,
             needs,
             on_error,
+            idle: Arc::default(),
+        }
+    }
+
+    /// Whether it runs without the interpreter.
+    pub fn is_lowered(&self) -> bool {
+        self.lowered.is_some()
+    }
+
+    /// The same, with the interpreter for every record: what a lowered filter is compared with.
+    pub fn interpreted(&self) -> Self {
+        Self {
+            lowered: None,
+            ..self.clone()
         }
     }
 
     pub fn open(&self) -> Result<PredicateSession, Failure> {
         Ok(PredicateSession {
-            session: self.closure.session()?,
+            session: self.closure.session_over_records()?,
             needs: self.needs,
             topic: ImmutableString::new(),
         })
@@ -173,6 +224,22 @@ impl PredicateSession {
     }
 }
 
+/// A filter from its own text, as `filter` takes it in a runbook; for measuring and comparing.
+pub fn predicate(text: &str, on_error: OnError) -> Result<RecordPredicate, Failure> {
+    let source = Source::inline("filter", text);
+    let engine = engine::closure_engine();
+    let failed = |error: &rhai::EvalAltResult| messages::innermost(&source, error).0;
+    let ast = engine::compile(&engine, text)
+        .map_err(|error| Failure::script("E0001", error.to_string()))?;
+    let pointer = engine
+        .eval_ast::<rhai::FnPtr>(&ast)
+        .map_err(|error| failed(&error))?;
+    Ok(RecordPredicate::new(
+        Closure::take(&source, &ast, &pointer)?,
+        on_error,
+    ))
+}
+
 /// `.remap(…)`: a map of names, or a closure.
 #[derive(Clone, Debug)]
 pub enum Renames {
@@ -237,9 +304,11 @@ impl RecordFilter for RecordPredicate {
 
     fn session(&self) -> Box<dyn FilterSession> {
         Box::new(WorkerSession {
-            session: self.open(),
-            on_error: self.on_error,
+            predicate: self.clone(),
+            session: None,
             failed: 0,
+            seen: 0,
+            gave_up: 0,
         })
     }
 
@@ -248,16 +317,29 @@ impl RecordFilter for RecordPredicate {
     }
 }
 
-/// A session that could not be opened answers each record with why.
+/// One worker's filter. An interpreter that could not be made answers each record with why.
 struct WorkerSession {
-    session: Result<PredicateSession, Failure>,
-    on_error: OnError,
+    predicate: RecordPredicate,
+    /// Made when the first record needs it.
+    session: Option<Result<PredicateSession, Failure>>,
     failed: u64,
+    /// Records that the lowered filter looked at, and on how many it gave up.
+    seen: u64,
+    gave_up: u64,
+}
+
+impl Drop for WorkerSession {
+    fn drop(&mut self) {
+        if let Some(Ok(session)) = self.session.take() {
+            let idle = self.predicate.idle.lock();
+            idle.unwrap_or_else(PoisonError::into_inner).push(session);
+        }
+    }
 }
 
 impl FilterSession for WorkerSession {
     fn keep(&mut self, record: &FilterRecord<'_>) -> Result<bool, FilterError> {
-        match (self.decide(record), self.on_error) {
+        match (self.decide(record), self.predicate.on_error) {
             (Err(error), OnError::Stop) => Err(error),
             (Err(_), on_error) => {
                 self.failed += 1;
@@ -274,8 +356,24 @@ impl FilterSession for WorkerSession {
 
 impl WorkerSession {
     fn decide(&mut self, record: &FilterRecord<'_>) -> Result<bool, FilterError> {
+        // Records that are not what the filter is made for are not looked at twice for ever.
+        let worth = self.gave_up < 1_000 || self.gave_up < self.seen / 2;
+        if let Some(node) = self.predicate.lowered.as_deref().filter(|_| worth) {
+            self.seen += 1;
+            let row = Row::new(record.topic, record.partition, record.record);
+            match node.keep(&row) {
+                Ok(keep) => return Ok(keep),
+                Err(native::GaveUp) => self.gave_up += 1,
+            }
+        }
+        let predicate = &self.predicate;
         let session = self
             .session
+            .get_or_insert_with(|| {
+                let idle = predicate.idle.lock();
+                let waiting = idle.unwrap_or_else(PoisonError::into_inner).pop();
+                waiting.map_or_else(|| predicate.open(), Ok)
+            })
             .as_mut()
             .map_err(|failure| filter_error(failure.clone()))?;
         session
@@ -305,3 +403,7 @@ impl TopicRemap for Renames {
         Renames::target(self, source).map_err(filter_error)
     }
 }
+
+#[cfg(test)]
+#[path = "filter/tests.rs"]
+mod tests;

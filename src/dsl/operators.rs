@@ -116,8 +116,16 @@ fn order_of(left: &Dynamic, right: &Dynamic) -> Option<Ordering> {
     if let (Ok(a), Ok(b)) = (left.as_bool(), right.as_bool()) {
         return Some(a.cmp(&b));
     }
-    if let (Some(a), Some(b)) = (number(left), number(right)) {
-        return a.partial_cmp(&b);
+    match (
+        left.as_int(),
+        left.as_float(),
+        right.as_int(),
+        right.as_float(),
+    ) {
+        (_, Ok(a), _, Ok(b)) => return a.partial_cmp(&b),
+        (Ok(a), _, _, Ok(b)) => return whole_to_decimal(a, b),
+        (_, Ok(a), Ok(b), _) => return whole_to_decimal(b, a).map(Ordering::reverse),
+        _ => {}
     }
     if let (Some(a), Some(b)) = (short_text(left), short_text(right)) {
         return Some(a.cmp(&b));
@@ -137,11 +145,22 @@ fn order_of(left: &Dynamic, right: &Dynamic) -> Option<Ordering> {
     None
 }
 
-fn number(value: &Dynamic) -> Option<f64> {
-    value
-        .as_float()
-        .ok()
-        .or_else(|| value.as_int().ok().map(|int| int as f64))
+/// A whole number against a decimal, exactly: above 2^53 a decimal does not tell neighbours apart.
+pub fn whole_to_decimal(whole: i64, decimal: f64) -> Option<Ordering> {
+    if decimal.is_nan() {
+        return None;
+    }
+    // Every i64 lies in [-2^63, 2^63); both ends are exact as decimals.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if decimal >= END {
+        return Some(Ordering::Less);
+    }
+    if decimal < -END {
+        return Some(Ordering::Greater);
+    }
+    let part = decimal.trunc();
+    let order = whole.cmp(&(part as i64));
+    Some(order.then_with(|| part.partial_cmp(&decimal).unwrap_or(Ordering::Equal)))
 }
 
 /// Text and characters compare with each other, as `'a' == "a"` means what it says.

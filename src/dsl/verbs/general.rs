@@ -3,6 +3,7 @@
 use crate::base::Secret;
 use crate::dsl::declared::Declared;
 use crate::dsl::failure::Failure;
+use crate::dsl::filter::json;
 use crate::dsl::kind::Kind;
 use crate::dsl::table::{Entry, Parameter};
 use crate::dsl::values::SecretValue;
@@ -109,12 +110,29 @@ pub static TABLE: &[Entry] = &[
         Kind::Any,
         |call| {
             let text = call.text(0)?;
-            serde_json::from_str::<Dynamic>(&text)
-                .map_err(|error| Failure::script("E0214", format!("not JSON: {error}")))
+            let value = json::value(&text, &[])
+                .map_err(|error| Failure::script("E0214", json::not_json(&error)))?;
+            Ok(value.unwrap_or(Dynamic::UNIT))
         },
     )
     .doc("A value from JSON text: objects become maps, null becomes `()`. Works in filters.")
     .example("restore(snap).filter(|r| parse_json(r.value).amount > 0)"),
+    Entry::function(
+        "matches",
+        &[
+            Parameter::one("text", &[Kind::Text]),
+            Parameter::one("pattern", &[Kind::Text]),
+        ],
+        Kind::Flag,
+        |call| {
+            let pattern = call.text(1)?;
+            let regex = regex::Regex::new(&pattern)
+                .map_err(|error| Failure::script("E0214", not_a_pattern(&error)))?;
+            Ok(regex.is_match(&call.text(0)?).into())
+        },
+    )
+    .doc("Whether a regular expression is found in the text; `^` and `$` tie it to the ends. Works in filters.")
+    .example("restore(snap).filter(|r| r.key.matches(\"^(eu|us)-[0-9]+$\"))"),
     Entry::function(
         "check",
         &[
@@ -157,4 +175,14 @@ fn secret(name: &str) -> Result<Dynamic, Failure> {
 fn not_yet(name: &str) -> Failure {
     Failure::script("E0219", format!("`{name}` is not in this version of kbr"))
         .help("a condition on what is known now is require(…)")
+}
+
+/// The last line of a regular expression's error says what is wrong; the lines before it draw where.
+pub fn not_a_pattern(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    format!(
+        "not a regular expression: {}",
+        last.trim_start_matches("error: ")
+    )
 }
