@@ -49,6 +49,12 @@ pub enum Command {
     /// Show one run: its plan, what came of each step, what was there before
     #[command(after_help = "Example:\n  kbr show 20261121-0914-k7 --detail")]
     Show(Show),
+    /// Say where a run's records went: source offsets to target offsets, as exact runs
+    #[command(
+        name = "show-offset-mapping",
+        after_help = "Examples:\n  kbr show-offset-mapping 20261121-0914-k7 --topic orders --partition 3\n  kbr show-offset-mapping 20261121-0914-k7 --topic orders --offset 120310\n  kbr show-offset-mapping 20261121-0914-k7 --output csv > mapping.csv"
+    )]
+    ShowOffsetMapping(ShowOffsetMapping),
     /// List the generations of an archive
     #[command(after_help = "Examples:\n  kbr list prod\n  kbr list file:archive/prod --limit 0")]
     List(inspect::List),
@@ -219,6 +225,39 @@ pub struct Show {
     /// The form of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
+}
+
+/// The form of a mapping.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MappingForm {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON document, every run in it
+    Json,
+    /// A line per run
+    Csv,
+}
+
+#[derive(Args, Debug)]
+pub struct ShowOffsetMapping {
+    /// The run's id, or the beginning of it
+    pub run: String,
+    /// Only topics of this name or pattern, at the source or at the target
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+    /// Only this partition of the source
+    #[arg(long, value_name = "PARTITION")]
+    pub partition: Option<i32>,
+    /// Only where a group would read on that would have read this source offset next
+    #[arg(long, value_name = "OFFSET")]
+    pub offset: Option<i64>,
+    /// Runs of each partition in the table; 0: all
+    #[arg(long, default_value_t = 20, value_name = "RUNS")]
+    pub limit: usize,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: MappingForm,
 }
 
 #[derive(Args, Debug)]

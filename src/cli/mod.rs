@@ -8,6 +8,7 @@ mod causes;
 mod columns;
 mod execution_view;
 mod inspect;
+mod offset_mapping;
 mod plan_view;
 mod progress_view;
 mod report;
@@ -47,6 +48,10 @@ fn dispatch(command: Command) -> ExitClass {
         Command::Docs(arguments) => (Output::Text, scripts::docs(arguments)),
         Command::History(arguments) => (arguments.output, show::history(arguments)),
         Command::Show(arguments) => (arguments.output, show::show(arguments)),
+        Command::ShowOffsetMapping(arguments) => (
+            offset_mapping::form(&arguments),
+            offset_mapping::show(arguments),
+        ),
         Command::List(arguments) => (arguments.output, inspect::list(arguments)),
         Command::Describe(arguments) => (arguments.output, inspect::describe(arguments)),
         Command::ShowManifest(arguments) => (Output::Text, inspect::show_manifest(arguments)),

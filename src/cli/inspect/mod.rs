@@ -116,13 +116,13 @@ fn age(now: TimestampMs, at: TimestampMs) -> String {
 
 /// Which side of its column a cell keeps to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Left,
     Right,
 }
 
 /// A table with a head, two spaces between the columns.
-fn table(columns: &[(&str, Side)], rows: &[Vec<String>]) -> String {
+pub(super) fn table(columns: &[(&str, Side)], rows: &[Vec<String>]) -> String {
     let widths: Vec<usize> = columns
         .iter()
         .enumerate()
