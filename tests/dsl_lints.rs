@@ -273,3 +273,53 @@ fn ordinary_scripts_pass() {
         finds(script, &[]);
     }
 }
+
+#[test]
+fn a_filter_that_must_fail_or_decides_nothing_is_found() {
+    let text = "make the text a number with parse_int(…), or quote the number";
+    finds_in_restore(
+        "restore(snap).filter(|r| r.key == 5 || 7 < r.header(\"n\")).to(dr);",
+        &[
+            &format!("E0210 2:32+2 `==` does not compare text with a whole number | {text}"),
+            &format!("E0210 2:42+1 `<` does not compare a whole number with text | {text}"),
+        ],
+    );
+    let nothing = "a filter that decides nothing is left out, or it means something else";
+    finds_in_restore(
+        "restore(snap).filter(|r| r.offset >= 0 && (r.key != () || true)).to(dr);",
+        &[
+            &format!("W0503 2:35+2 this is true for every record | {nothing}"),
+            &format!("W0503 2:59+4 this is true for every record | {nothing}"),
+        ],
+    );
+    finds_in_restore(
+        "restore(snap).filter(|r| -1 >= r.partition || \"a\" != \"b\").to(dr);",
+        &[
+            &format!("W0503 2:29+2 this is false for every record | {nothing}"),
+            &format!("W0503 2:51+2 this is true for every record | {nothing}"),
+        ],
+    );
+    // What can be is not doubted.
+    finds_in_restore(
+        "restore(snap).filter(|r| r.key == \"a\" && r.offset > 0 && r.value.n == 5 && r.value != ()).to(dr);",
+        &[],
+    );
+}
+
+#[test]
+fn paths_patterns_and_what_becomes_of_failing_records_are_checked_where_they_are_written() {
+    finds_in_restore(
+        "restore(snap).filter(|r| r.has(\"amount\") && r.key.matches(\"(\"), #{ on_error: \"skip\" }).to(dr);",
+        &[
+            "E0214 2:32+8 \"amount\" is no path: it begins with `$`; for example $.amount, $.items[0].sku, $[\"a b\"]",
+            "E0214 2:62+3 not a regular expression: unclosed group",
+            "E0212 2:82+6 `on_error` of a filter is not \"skip\" | it is one of: stop, keep, drop",
+        ],
+    );
+    finds_in_restore(
+        "restore(snap).filter(|r| r.json(\"$.a\", 0) > 1, #{ on_eror: \"keep\" }).to(dr);",
+        &[
+            "E0207 2:52+7 no option `on_eror` in option `filter` of restore | did you mean `on_error`? | it takes on_error",
+        ],
+    );
+}

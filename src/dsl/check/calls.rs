@@ -4,8 +4,10 @@ use super::Walk;
 use crate::base::text::did_you_mean;
 use crate::base::{PartitionSet, Pattern, TimestampMs, size, time};
 use crate::dsl::diagnostic::Finding;
+use crate::dsl::filter::json;
 use crate::dsl::kind::Kind;
 use crate::dsl::table::{self, Entry, Form};
+use crate::dsl::verbs::general::not_a_pattern;
 use crate::dsl::verbs::restore::{ON_ERROR, no_such_on_error};
 use crate::dsl::{engine, invocation, messages, operators};
 use rhai::{Engine, Expr, FnCallExpr, Position};
@@ -83,6 +85,9 @@ impl Walk<'_> {
         }
         // `snap.restore()` is `restore(snap)`.
         if let Some(entry) = table::global(name) {
+            if let ("matches", [pattern]) = (name, &call.args[..]) {
+                self.literal(entry, 1, pattern);
+            }
             return entry.returns;
         }
         let known = self.functions.contains(name) || standard_names().contains(name);
@@ -119,6 +124,9 @@ impl Walk<'_> {
         }
         let kinds = self.arguments(call);
         if call.op_token.is_some() {
+            if self.without_verbs {
+                self.filter_comparison(name, &call.args, &kinds, position);
+            }
             return self.operator(name, &kinds, position);
         }
         if self.functions.contains(name) {
@@ -303,6 +311,12 @@ impl Walk<'_> {
             "duration" => time::parse_duration_ms(text).err(),
             "size" => size::parse_bytes(text).err(),
             "limit" => size::parse_rate(text).err(),
+            "json" | "has" if index == 0 && entry.on == Some(Kind::Record) => {
+                json::parse_path(text).err()
+            }
+            "matches" if index == 1 => regex::Regex::new(text)
+                .err()
+                .map(|error| not_a_pattern(&error)),
             "partitions" if index == 1 => PartitionSet::parse(text).err(),
             "topics" | "exclude" | "groups" | "exclude_groups" | "partitions" => {
                 Pattern::parse(text).err().map(|error| error.to_string())

@@ -4,6 +4,7 @@
 //! A finding is an error only if the run would fail there; doubts are warnings.
 
 mod calls;
+mod filters;
 
 use super::diagnostic::{Finding, Severity};
 use super::kind::Kind;
@@ -282,6 +283,7 @@ impl Walk<'_> {
             }
             Expr::FnCall(call, position) => self.function_call(call, *position),
             Expr::And(parts, _) | Expr::Or(parts, _) => {
+                self.filter_conditions(parts, matches!(expression, Expr::Or(..)));
                 for part in parts.iter() {
                     self.expression(part);
                 }

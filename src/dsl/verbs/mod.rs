@@ -4,7 +4,7 @@ pub mod access;
 pub mod archives;
 pub mod backup;
 pub mod clusters;
-mod general;
+pub mod general;
 mod inspections;
 pub mod offsets;
 pub mod prune;
