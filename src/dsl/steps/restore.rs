@@ -17,7 +17,7 @@ use crate::engine::restore::{
 use crate::engine::verify;
 use crate::run::{
     Blocked, Cell, Detail, ExitClass, Gate, Outcome, Step, StepContext, StepError, StepKind,
-    StepView, StoredMapping, ViewLine,
+    StepView, ViewLine,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -399,18 +399,6 @@ impl Step for WriteStep {
             .iter()
             .map(|partition| partition.records)
             .sum();
-        for partition in &report.partitions {
-            let mapping = &partition.mapping;
-            let route = StoredMapping {
-                source_topic: self.write.source_topic.clone(),
-                source_partition: partition.source.0,
-                target_topic: self.write.topic.clone(),
-                target_partition: partition.target.0,
-                records: mapping.records(),
-                digest: mapping.digest(),
-            };
-            context.attempt.keep_mapping(&route, &mapping.to_bytes())?;
-        }
         let failed: u64 = report.partitions.iter().map(|at| at.filter_failed).sum();
         let partitions: Vec<Value> = report
             .partitions
