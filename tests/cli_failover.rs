@@ -411,3 +411,92 @@ async fn a_group_that_is_moved_twice_is_blocked_before_anything_is_done() {
     );
     scene.assert_dr_untouched();
 }
+
+const HOLES: &str = r#"restore(store("file:archive").latest())
+    .filter(|r| r.key != "order-1" && r.key != "order-4")
+    .remap(#{ "orders": "orders_dr" })
+    .to(cluster("dr"));
+"#;
+
+fn run_id(ran: &cli_scene::Ran) -> String {
+    let id = regex::Regex::new(r"run (\d{8}-\d{4}-[a-z]\d)").unwrap();
+    id.captures(&ran.stdout).expect("a run id")[1].to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_each_record_went_is_kept_and_told_in_every_form() {
+    let scene = Scene::backed_up().await;
+    scene.folder.write("holes.rhai", HOLES);
+    let run = run_id(&scene.kbr(&["run", "holes.rhai", "--execute"]).expect(0));
+    let told = |words: &[&str]| {
+        let words = [&["show-offset-mapping", &run], words].concat();
+        scene.kbr(&words).expect(0).stdout
+    };
+    // Of offsets 0 to 4 those of order-1 and order-4 are left out.
+    assert_eq!(
+        told(&["--output", "csv"]),
+        "source_topic,source_partition,source_from,source_to,target_topic,target_partition,target_from,target_to,records\n\
+         orders,0,0,1,orders_dr,0,0,1,1\n\
+         orders,0,2,4,orders_dr,0,1,3,2\n\
+         orders,1,0,1,orders_dr,1,0,1,1\n\
+         orders,1,2,4,orders_dr,1,1,3,2\n"
+    );
+    let json: serde_json::Value = serde_json::from_str(&told(&["--output", "json"])).unwrap();
+    assert_eq!(json["schema"], "kbr.offset_mapping/1");
+    assert_eq!(json["routes"][1]["records"], 3);
+    assert_eq!(json["routes"][1]["runs"][1]["target_to"], 3);
+    let table = told(&["--topic", "orders", "--partition", "1", "--limit", "1"]);
+    assert!(
+        table.contains("orders-1 → orders_dr-1   3 records in 2 runs, source read to 5"),
+        "{table}"
+    );
+    assert!(
+        table.contains("… 1 more") && !table.contains("orders-0"),
+        "{table}"
+    );
+    for (offset, wanted) in [
+        ("0", "0 → 0   the same record"),
+        ("1", "1 → 1   not restored; the next that was is 2"),
+        ("4", "4 → 3   behind the last restored record"),
+        (
+            "5",
+            "5 → 3   behind the last record; the source was read to 5",
+        ),
+    ] {
+        let line = told(&["--partition", "0", "--offset", offset]);
+        assert_eq!(line, format!("orders-0 → orders_dr-0   {wanted}\n"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_is_not_there_or_not_the_one_written_is_refused_by_name() {
+    let scene = Scene::new().await;
+    let backup = run_id(&scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0));
+    let none = scene.kbr(&["show-offset-mapping", &backup]).expect(1);
+    assert!(none.stderr.contains("error[E0604]"), "{}", none.stderr);
+
+    scene.folder.write("holes.rhai", HOLES);
+    let run = run_id(&scene.kbr(&["run", "holes.rhai", "--execute"]).expect(0));
+    let words = ["show-offset-mapping", &run, "--topic", "payments"];
+    let none = scene.kbr(&words).expect(2);
+    assert!(
+        none.stderr.contains("orders-0 → orders_dr-0"),
+        "{}",
+        none.stderr
+    );
+
+    let journal = scene.folder.path().join("state/journal.db");
+    rusqlite::Connection::open(journal)
+        .unwrap()
+        .execute_batch(
+            "UPDATE mappings SET bytes = (SELECT bytes FROM mappings m WHERE m.source_partition = 1)
+             WHERE source_partition = 0; UPDATE mappings SET digest = replace(digest, 'a', 'b')",
+        )
+        .unwrap();
+    let damaged = scene.kbr(&["show-offset-mapping", &run]).expect(5);
+    assert!(
+        damaged.stderr.contains("error[E0605]"),
+        "{}",
+        damaged.stderr
+    );
+}

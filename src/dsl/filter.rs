@@ -10,9 +10,7 @@ mod native;
 use super::closure::{Closure, Session};
 use super::failure::Failure;
 use super::kind::Kind;
-use super::source::Source;
 use super::values::Instant;
-use super::{engine, messages};
 use crate::base::TimestampMs;
 use crate::engine::restore::{
     FilterError, FilterRecord, FilterSession, OnError, RecordFilter, TopicRemap,
@@ -140,19 +138,6 @@ impl RecordPredicate {
         }
     }
 
-    /// Whether it runs without the interpreter.
-    pub fn is_lowered(&self) -> bool {
-        self.lowered.is_some()
-    }
-
-    /// The same, with the interpreter for every record: what a lowered filter is compared with.
-    pub fn interpreted(&self) -> Self {
-        Self {
-            lowered: None,
-            ..self.clone()
-        }
-    }
-
     pub fn open(&self) -> Result<PredicateSession, Failure> {
         Ok(PredicateSession {
             session: self.closure.session_over_records()?,
@@ -222,22 +207,6 @@ impl PredicateSession {
             )
         })
     }
-}
-
-/// A filter from its own text, as `filter` takes it in a runbook; for measuring and comparing.
-pub fn predicate(text: &str, on_error: OnError) -> Result<RecordPredicate, Failure> {
-    let source = Source::inline("filter", text);
-    let engine = engine::closure_engine();
-    let failed = |error: &rhai::EvalAltResult| messages::innermost(&source, error).0;
-    let ast = engine::compile(&engine, text)
-        .map_err(|error| Failure::script("E0001", error.to_string()))?;
-    let pointer = engine
-        .eval_ast::<rhai::FnPtr>(&ast)
-        .map_err(|error| failed(&error))?;
-    Ok(RecordPredicate::new(
-        Closure::take(&source, &ast, &pointer)?,
-        on_error,
-    ))
 }
 
 /// `.remap(…)`: a map of names, or a closure.

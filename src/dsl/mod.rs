@@ -34,6 +34,5 @@ pub use declared::{Declared, declared, head_comment};
 pub use diagnostic::{Finding, ScriptError, Severity};
 pub use docs::{docs, markdown as docs_markdown};
 pub use evaluate::{EvaluateOptions, Evaluated, Shown, eval, evaluate};
-pub use filter::{RecordPredicate, predicate as filter_predicate};
 pub use source::{Arguments, Source};
 pub use world::{World, WorldError};

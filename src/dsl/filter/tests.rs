@@ -1,8 +1,41 @@
 //! Lowered filters against the interpreter: the same answers and the same errors, on closures and records at random.
 
 use super::*;
+use crate::dsl::source::Source;
+use crate::dsl::{engine, messages};
 use crate::record::{Headers, OwnedHeaders, Record};
 use proptest::prelude::*;
+
+impl RecordPredicate {
+    /// Whether it runs without the interpreter.
+    fn is_lowered(&self) -> bool {
+        self.lowered.is_some()
+    }
+
+    /// The same, with the interpreter for every record: what a lowered filter is compared with.
+    fn interpreted(&self) -> Self {
+        Self {
+            lowered: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// A filter from its own text, as `filter` takes it in a runbook.
+fn predicate(text: &str, on_error: OnError) -> Result<RecordPredicate, Failure> {
+    let source = Source::inline("filter", text);
+    let engine = engine::closure_engine();
+    let failed = |error: &rhai::EvalAltResult| messages::innermost(&source, error).0;
+    let ast = engine::compile(&engine, text)
+        .map_err(|error| Failure::script("E0001", error.to_string()))?;
+    let pointer = engine
+        .eval_ast::<rhai::FnPtr>(&ast)
+        .map_err(|error| failed(&error))?;
+    Ok(RecordPredicate::new(
+        Closure::take(&source, &ast, &pointer)?,
+        on_error,
+    ))
+}
 
 /// Keys, values and headers as topics have them, and some that they should not have.
 struct Sample {
