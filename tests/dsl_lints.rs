@@ -312,14 +312,14 @@ fn paths_patterns_and_what_becomes_of_failing_records_are_checked_where_they_are
         "restore(snap).filter(|r| r.has(\"amount\") && r.key.matches(\"(\"), #{ on_error: \"skip\" }).to(dr);",
         &[
             "E0214 2:32+8 \"amount\" is no path: it begins with `$`; for example $.amount, $.items[0].sku, $[\"a b\"]",
-            "E0214 2:62+3 not a regular expression: unclosed group",
-            "E0212 2:82+6 `on_error` of a filter is not \"skip\" | it is one of: stop, keep, drop",
+            "E0214 2:59+3 not a regular expression: unclosed group",
+            "E0212 2:78+6 `on_error` of a filter is not \"skip\" | it is one of: stop, keep, drop",
         ],
     );
     finds_in_restore(
         "restore(snap).filter(|r| r.json(\"$.a\", 0) > 1, #{ on_eror: \"keep\" }).to(dr);",
         &[
-            "E0207 2:52+7 no option `on_eror` in option `filter` of restore | did you mean `on_error`? | it takes on_error",
+            "E0207 2:51+7 no option `on_eror` in option `filter` of restore | did you mean `on_error`? | it takes on_error",
         ],
     );
 }
