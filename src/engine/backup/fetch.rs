@@ -46,9 +46,9 @@ const REQUESTS: usize = 2;
 const IN_FLIGHT: i32 = 16 << 20;
 /// Bytes of one answer.
 const ANSWER: i32 = 4 << 20;
-/// Bytes of one answer about a large partition: with its frame it fits into a buffer of 1.5 MiB, or of 768 KiB where
+/// Bytes of one answer about a large partition: with its frame it fits into a buffer of 1.75 MiB, or of 768 KiB where
 /// encoders want memory too and the way here is not what takes the time.
-const LARGE_PART: i32 = (1536 << 10) - 4096;
+const LARGE_PART: i32 = (1792 << 10) - 4096;
 const LARGE_PART_TO_ENCODE: i32 = (768 << 10) - 4096;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How often stalls are looked for.
