@@ -20,6 +20,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const WRITE_BACK: u64 = 8 << 20;
 /// Positions, lengths and addresses of direct writes are multiples of this, which every disk of today takes.
 const ALIGN: usize = 4096;
+/// Bytes of one direct write, a multiple of [`ALIGN`].
+const AT_ONCE: usize = (1 << 20) - ALIGN;
 
 pub(super) struct Upload {
     inner: Box<dyn MultipartUpload>,
@@ -132,13 +134,28 @@ impl Direct {
         self.position += whole as u64;
         Box::pin(blocking(move || {
             // The address has to be aligned too.
-            let mut buffer = buffers::take(whole + ALIGN);
+            let mut buffer = buffers::take(whole.min(AT_ONCE) + ALIGN);
             let begin = buffer.as_ptr().align_offset(ALIGN);
             buffer.resize(begin, 0);
+            let mut written = Ok(());
+            let mut at = position;
             for slice in slices {
-                buffer.extend_from_slice(&slice);
+                let mut rest = &slice[..];
+                while !rest.is_empty() && written.is_ok() {
+                    let room = AT_ONCE - (buffer.len() - begin);
+                    let (now, later) = rest.split_at(room.min(rest.len()));
+                    buffer.extend_from_slice(now);
+                    rest = later;
+                    if buffer.len() - begin == AT_ONCE {
+                        written = file.write(&buffer[begin..], at);
+                        at += AT_ONCE as u64;
+                        buffer.truncate(begin);
+                    }
+                }
             }
-            let written = file.write(&buffer[begin..], position);
+            if written.is_ok() {
+                written = file.write(&buffer[begin..], at);
+            }
             // Its memory serves the next one.
             drop(buffers::share(buffer));
             written.map_err(not_written)

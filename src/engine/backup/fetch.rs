@@ -18,7 +18,7 @@
 //! fails, by name and alone, when it has not moved for the plan's stall time. An empty answer never ends one.
 
 use super::copy::{self, Copied, Event, Job, Packed, Small};
-use super::track::{CHUNKS_WAITING, SMALL, Stage, Track};
+use super::track::{SMALL, Stage, Track};
 use super::walk::Walk;
 use crate::archive::{BlockCompression, RunWriter};
 use crate::base::{CancellationToken, Offset, ProgressHandle};
@@ -37,19 +37,12 @@ use tokio::time::Instant;
 /// Small partitions in memory at once, and those of one leader at least.
 const GATHERED: usize = 64;
 const GATHERED_PER_LEADER: usize = 4;
-/// Large partitions written at once. Each takes some 7 MiB (chunks that wait, what is in the encoder, parts on their way
-/// to the store), which is what bounds the memory of a run.
-const WRITTEN: usize = 4;
 /// Requests on their way to one broker: while one is answered the next is already there.
 const REQUESTS: usize = 2;
 /// Bytes asked for and not yet here, over all brokers.
 const IN_FLIGHT: i32 = 16 << 20;
 /// Bytes of one answer.
 const ANSWER: i32 = 4 << 20;
-/// Bytes of one answer about a large partition: with its frame it fits into a buffer of 1.75 MiB, or of 768 KiB where
-/// encoders want memory too and the way here is not what takes the time.
-const LARGE_PART: i32 = (1792 << 10) - 4096;
-const LARGE_PART_TO_ENCODE: i32 = (768 << 10) - 4096;
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// How often stalls are looked for.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -58,6 +51,37 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Empty answers after which a partition is asked for alone: only the first batch of an answer comes whatever its
 /// size.
 pub(super) const EMPTY_BEFORE_ALONE: u32 = 2;
+
+/// How large partitions are read: what bounds the memory of a run.
+#[derive(Clone, Copy)]
+struct Pipeline {
+    /// Written at once.
+    written: usize,
+    /// Chunks that the task of one has and has not put away.
+    chunks: usize,
+    /// Bytes of one answer; with its frame it fits into a buffer of a multiple of 256 KiB.
+    part: i32,
+}
+
+impl Pipeline {
+    /// Where nothing is compressed, copying is all the work: the less there is in memory, the more of it stays in the
+    /// processor's caches. Encoders take longer than the way here, and must never wait for it: more of them, and the next
+    /// chunk is there while they are busy with one.
+    fn of(compression: BlockCompression, leaders: usize) -> Self {
+        match compression {
+            BlockCompression::None => Self {
+                written: leaders.clamp(2, 4),
+                chunks: 1,
+                part: (2 << 20) - 4096,
+            },
+            _ => Self {
+                written: 4,
+                chunks: 2,
+                part: (768 << 10) - 4096,
+            },
+        }
+    }
+}
 
 /// What all the reading came to, one entry per track, in order.
 pub(super) struct Fetched {
@@ -116,8 +140,7 @@ pub(super) struct Fetcher {
     pub(super) pace: Pace,
     /// Bytes that requests on their way may bring.
     asked_for: i32,
-    /// Bytes of one answer about a large partition.
-    large_part: i32,
+    pipeline: Pipeline,
     /// The leader whose turn was last.
     asked_last: i32,
     pub(super) refresh: Refresh,
@@ -142,7 +165,7 @@ pub(super) struct Limits {
 pub(super) async fn fetch_all(
     client: &Client,
     writer: Arc<RunWriter>,
-    tracks: Vec<Track>,
+    mut tracks: Vec<Track>,
     limits: Limits,
     progress: ProgressHandle,
     cancel: &CancellationToken,
@@ -159,12 +182,13 @@ pub(super) async fn fetch_all(
         let leader = metadata.leader(&tracks[index].at).unwrap_or(-1);
         waiting.entry(leader).or_default().push_back(index);
     }
+    let pipeline = Pipeline::of(writer.compression(), waiting.len());
+    for track in &mut tracks {
+        track.chunks = pipeline.chunks;
+    }
     let mut fetcher = Fetcher {
         client: client.clone(),
-        large_part: match writer.compression() {
-            BlockCompression::None => LARGE_PART,
-            _ => LARGE_PART_TO_ENCODE,
-        },
+        pipeline,
         writer,
         stall: limits.stall,
         pace: Pace::new(limits.rate),
@@ -326,8 +350,10 @@ impl Fetcher {
             )
         };
         let active = self.active.iter();
-        let mut places =
-            WRITTEN.saturating_sub(active.filter(|i| writing(&self.tracks[**i])).count());
+        let mut places = self
+            .pipeline
+            .written
+            .saturating_sub(active.filter(|i| writing(&self.tracks[**i])).count());
         for index in self.active.clone() {
             if places == 0 {
                 return;
@@ -357,7 +383,7 @@ impl Fetcher {
             Stage::Full { chunks } => std::mem::take(chunks),
             _ => Vec::new(),
         };
-        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING + gathered.len());
+        let (sender, receiver) = mpsc::channel(self.pipeline.chunks + gathered.len());
         let waiting = gathered.len();
         for chunk in gathered {
             // There is room for all of them.
@@ -410,7 +436,7 @@ impl Fetcher {
                 continue;
             }
             let request = requests.entry(leader).or_default();
-            let part = track.part_bytes(self.large_part).min(most);
+            let part = track.part_bytes(self.pipeline.part).min(most);
             let alone = part > SMALL as i32;
             if request.asked.is_empty() || !alone && !request.alone && request.bytes + part <= most
             {

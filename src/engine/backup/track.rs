@@ -11,9 +11,6 @@ use tokio::time::Instant;
 
 /// A partition whose data fits in here shares an object with others.
 pub(super) const SMALL: usize = 256 << 10;
-/// Chunks of one partition that its task has and has not put away: while it is busy with one, the next is already there.
-pub(super) const CHUNKS_WAITING: usize = 2;
-
 #[derive(Debug)]
 pub(super) enum Stage {
     /// Its turn has not come.
@@ -61,6 +58,8 @@ pub(super) struct Track {
     /// Under which leader epoch the batch before `position` was written; −1: not known.
     pub leader_epoch: i32,
     pub stage: Stage,
+    /// How many chunks its task may have at once.
+    pub chunks: usize,
     pub in_flight: bool,
     /// Everything so far was asked for by topic id.
     pub by_id: bool,
@@ -85,6 +84,7 @@ impl Track {
             to,
             leader_epoch: -1,
             stage: Stage::Waiting,
+            chunks: 1,
             in_flight: false,
             by_id: true,
             log_start: None,
@@ -130,7 +130,7 @@ impl Track {
     pub fn wants_data(&self) -> bool {
         let room = match &self.stage {
             Stage::Gathering { .. } => true,
-            Stage::Writing { waiting, .. } => *waiting < CHUNKS_WAITING,
+            Stage::Writing { waiting, .. } => *waiting < self.chunks,
             _ => false,
         };
         room && !self.in_flight && !self.is_complete()
@@ -140,7 +140,7 @@ impl Track {
     pub fn waits_for_source(&self) -> bool {
         match &self.stage {
             Stage::Gathering { .. } => true,
-            Stage::Writing { waiting, .. } => *waiting < CHUNKS_WAITING,
+            Stage::Writing { waiting, .. } => *waiting < self.chunks,
             _ => false,
         }
     }
