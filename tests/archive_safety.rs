@@ -88,6 +88,12 @@ async fn a_check_after_backup_and_prune_in_turn_finds_nothing() {
     assert!(verify(&world.store).await.unreferenced.is_empty());
 }
 
+/// From which generation to which all can be restored.
+fn whole(report: &VerifyReport) -> Vec<(u64, u64)> {
+    let spans = report.restorable.whole.iter();
+    spans.map(|span| (span.from, span.to)).collect()
+}
+
 #[tokio::test]
 async fn groups_that_were_damaged_since_are_written_anew_by_the_next_run() {
     let world = world_of(1).await;
@@ -98,13 +104,7 @@ async fn groups_that_were_damaged_since_are_written_anew_by_the_next_run() {
     let groups = world.latest().await.groups().await.unwrap();
     assert_eq!(groups.groups[0].group, "billing");
     let report = verify(&world.store).await;
-    let whole: Vec<_> = report
-        .restorable
-        .whole
-        .iter()
-        .map(|s| (s.from, s.to))
-        .collect();
-    assert_eq!(whole, [(2, 2)]);
+    assert_eq!(whole(&report), [(2, 2)]);
 }
 
 #[tokio::test]
@@ -174,13 +174,7 @@ async fn a_stray_name_ends_nothing(stray: &str) {
     assert_eq!(listing.damages.len(), 1, "{:?}", listing.damages);
     assert_eq!(listing.generations[0].number, 2);
     let report = verify(&world.store).await;
-    let whole: Vec<_> = report
-        .restorable
-        .whole
-        .iter()
-        .map(|s| (s.from, s.to))
-        .collect();
-    assert_eq!(whole, [(1, 2)]);
+    assert_eq!(whole(&report), [(1, 2)]);
     assert!(report.damages.iter().any(|damage| damage.object == stray));
 }
 

@@ -5,28 +5,17 @@
 use super::arguments::{MappingForm, Output, ShowOffsetMapping};
 use super::inspect::{Side, table};
 use super::report::Report;
+use super::show::kept_run;
 use super::style::harmless;
 use crate::base::text::{counted, grouped};
 use crate::base::{Offset, Pattern};
 use crate::engine::mapping::{How, Mapping};
-use crate::run::{ExitClass, Journal, JournalError, RunId, StoredMapping, journal_path};
+use crate::run::{ExitClass, RunId, StoredMapping};
 use serde_json::{Value, json};
 use std::io::{BufWriter, Write};
 
 pub fn show(arguments: ShowOffsetMapping) -> Result<ExitClass, Box<Report>> {
-    let path = journal_path(|name| std::env::var_os(name)).map_err(|error| Report::from(&error))?;
-    let journal = Journal::open_existing(&path)
-        .and_then(|journal| {
-            journal.ok_or(JournalError::NoSuchRun {
-                path: path.display().to_string(),
-                run: arguments.run.clone(),
-                nearest: None,
-            })
-        })
-        .map_err(|error| Report::from(&error))?;
-    let record = journal
-        .run(&arguments.run)
-        .map_err(|error| Report::from(&error))?;
+    let (_, journal, record) = kept_run(&arguments.run)?;
     let run = record.summary.run;
     let kept = journal
         .mappings(&run)

@@ -13,7 +13,7 @@ use crate::run::{
     journal_path,
 };
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `kbr history`
 pub fn history(arguments: History) -> Result<ExitClass, Box<Report>> {
@@ -61,19 +61,7 @@ pub fn history(arguments: History) -> Result<ExitClass, Box<Report>> {
 
 /// `kbr show RUN`
 pub fn show(arguments: Show) -> Result<ExitClass, Box<Report>> {
-    let path = journal_path(|name| std::env::var_os(name)).map_err(|error| Report::from(&error))?;
-    let journal = Journal::open_existing(&path)
-        .and_then(|journal| {
-            journal.ok_or(JournalError::NoSuchRun {
-                path: path.display().to_string(),
-                run: arguments.run.clone(),
-                nearest: None,
-            })
-        })
-        .map_err(|error| Report::from(&error))?;
-    let record = journal
-        .run(&arguments.run)
-        .map_err(|error| Report::from(&error))?;
+    let (path, journal, record) = kept_run(&arguments.run)?;
     let broken = journal.verify().map_err(|error| Report::from(&error))?;
     match arguments.output {
         Output::Json => print_json(&json!({
@@ -84,6 +72,22 @@ pub fn show(arguments: Show) -> Result<ExitClass, Box<Report>> {
         Output::Text => print(&draw(&record, Style::of_stdout(), arguments.detail)),
     }
     Ok(told(&path, broken, arguments.output))
+}
+
+/// The journal, where it lies, and what it keeps of a run.
+pub(super) fn kept_run(run: &str) -> Result<(PathBuf, Journal, RunRecord), Box<Report>> {
+    let path = journal_path(|name| std::env::var_os(name)).map_err(|error| Report::from(&error))?;
+    let journal = Journal::open_existing(&path)
+        .and_then(|journal| {
+            journal.ok_or(JournalError::NoSuchRun {
+                path: path.display().to_string(),
+                run: run.to_string(),
+                nearest: None,
+            })
+        })
+        .map_err(|error| Report::from(&error))?;
+    let record = journal.run(run).map_err(|error| Report::from(&error))?;
+    Ok((path, journal, record))
 }
 
 /// A broken chain ends reading commands with the status of damage.
