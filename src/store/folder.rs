@@ -136,12 +136,8 @@ impl ObjectStore for Folder {
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
         let inner = self.inner.put_multipart_opts(location, opts).await?;
-        let unfinished = format!("{}#1", self.root.join(location.as_ref()).display());
-        let direct = self.direct;
-        blocking(move || {
-            Ok(Upload::new(inner, unfinished.into(), direct) as Box<dyn MultipartUpload>)
-        })
-        .await
+        let (whole, direct) = (self.root.join(location.as_ref()), self.direct);
+        blocking(move || Ok(Upload::new(inner, whole, direct) as Box<dyn MultipartUpload>)).await
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

@@ -27,6 +27,8 @@ pub(super) struct Upload {
     inner: Box<dyn MultipartUpload>,
     /// Where object_store keeps the file until it is whole.
     unfinished: Arc<PathBuf>,
+    /// And where it is then.
+    whole: PathBuf,
     /// Bytes of the parts so far.
     written: u64,
     direct: Option<Direct>,
@@ -48,19 +50,19 @@ impl std::fmt::Debug for Upload {
 }
 
 impl Upload {
-    /// `inner` has made the file `unfinished`. Blocks.
-    pub(super) fn new(
-        inner: Box<dyn MultipartUpload>,
-        unfinished: PathBuf,
-        direct: bool,
-    ) -> Box<Self> {
-        let opened = match direct {
+    /// `inner` has begun to make the file `whole`. Blocks.
+    pub(super) fn new(inner: Box<dyn MultipartUpload>, whole: PathBuf, direct: bool) -> Box<Self> {
+        let numbered = |number| PathBuf::from(format!("{}#{number}", whole.display()));
+        let unfinished = numbered(1);
+        // Its first choice of a name: with a second one there it may be the other.
+        let opened = match direct && !numbered(2).exists() {
             true => DirectFile::open(&unfinished).ok(),
             false => None,
         };
         Box::new(Self {
             inner,
             unfinished: Arc::new(unfinished),
+            whole,
             written: 0,
             direct: opened.map(|file| Direct {
                 file: Arc::new(file),
@@ -107,7 +109,20 @@ impl MultipartUpload for Upload {
             .await?;
         }
         // Syncs the whole file, by whichever way its bytes have come.
-        self.inner.complete().await
+        let done = self.inner.complete().await?;
+        // Under another's unfinished file of the same name, object_store would have kept this one elsewhere.
+        let (whole, written) = (self.whole.clone(), self.written);
+        blocking(move || {
+            let found = std::fs::metadata(&whole).map_err(not_written)?.len();
+            match found == written {
+                true => Ok(done),
+                false => Err(not_written(io::Error::other(format!(
+                    "{} is {found} bytes, and {written} were written",
+                    whole.display()
+                )))),
+            }
+        })
+        .await
     }
 
     async fn abort(&mut self) -> Result<()> {
@@ -311,5 +326,20 @@ mod tests {
         let file = DirectFile::open(&path).unwrap();
         file.write(b"bytes", 3).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"\0\0\0bytes");
+    }
+
+    #[tokio::test]
+    async fn anothers_unfinished_file_of_the_same_name_is_left_alone() {
+        use object_store::ObjectStoreExt;
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("o#1");
+        std::fs::write(&other, b"another's").unwrap();
+        let store = crate::store::folder::Folder::open(folder.path()).unwrap();
+        let mut upload = store.put_multipart(&"o".into()).await.unwrap();
+        let large = bytes(3 << 20);
+        upload.put_part(large.clone().into()).await.unwrap();
+        upload.complete().await.unwrap();
+        assert!(std::fs::read(folder.path().join("o")).unwrap() == large);
+        assert_eq!(std::fs::read(&other).unwrap(), b"another's");
     }
 }
