@@ -120,6 +120,8 @@ fn source(target_topic: &str, partitions: i32, groups: &[(&str, &[i64])]) -> Sou
             topic: "orders".into(),
             topic_id: TopicId::nil(),
             target_topic: target_topic.into(),
+            by_key: false,
+            left_out: Default::default(),
             partitions: (0..partitions)
                 .map(|partition| SourcePartition {
                     partition: PartitionId(partition),

@@ -300,15 +300,19 @@ async fn apply(
         restore::check_create_topic(create, client).await?;
         restore::create_topic(create, client).await?;
     }
+    for prepare in &plan.prepares {
+        restore::check_prepare_topic(prepare, client).await?;
+        restore::prepare_topic(prepare, client).await?;
+    }
     let mut reports = Vec::new();
     for write in &plan.writes {
-        restore::check_write_topic(write, client).await?;
+        restore::check_write_topic(write, None, client).await?;
         reports.push(
             restore::write_topic(write, snapshot, client, &WriteContext::unrecorded()).await?,
         );
     }
     for finish in &plan.finishes {
-        restore::check_finish_topic(finish, client).await?;
+        restore::check_finish_topic(finish, None, client).await?;
         restore::finish_topic(finish, client).await?;
     }
     Ok(reports)
@@ -482,7 +486,7 @@ async fn a_target_that_changed_since_the_plan_is_drift_and_nothing_is_written() 
         again.writes[0].target,
         TargetState::HasRecords { .. }
     ));
-    match restore::check_write_topic(&plan.writes[0], &client).await {
+    match restore::check_write_topic(&plan.writes[0], None, &client).await {
         Err(Error::Drift(why)) => assert!(why.contains("not at 0 as planned"), "{why}"),
         other => panic!("{other:?}"),
     }
@@ -647,8 +651,10 @@ async fn an_existing_topic_whose_retention_would_remove_the_records_says_so() {
     let plan = restore::plan(&snapshot, &client, &options, NOW, &CancellationToken::new())
         .await
         .unwrap();
-    let text = plan.writes[0].expires.as_deref().unwrap();
+    let text = plan.finishes[0].would_delete.as_deref().unwrap();
     assert!(text.contains("removes records older than"), "{text}");
+    assert_eq!(plan.prepares[0].set["retention.ms"], "-1");
+    assert_eq!(plan.finishes[0].set["retention.ms"], "60000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,17 @@ pub enum Error {
     #[error("there is no generation {number}; the newest is {newest}")]
     NoSuchGeneration { number: u64, newest: u64 },
 
+    /// Every recovery point is of a later time.
+    #[error(
+        "no recovery point is as old as {}; the oldest is of {}",
+        crate::base::time::format_instant(*at),
+        crate::base::time::format_instant(*oldest)
+    )]
+    NoneAsOld {
+        at: crate::base::TimestampMs,
+        oldest: crate::base::TimestampMs,
+    },
+
     /// A prune has deleted it.
     #[error(
         "generation {number} was pruned{}",

@@ -8,7 +8,7 @@ use super::run_writer::{CHECKPOINT_EVERY, RunOptions, RunWriter};
 use super::sealed;
 use super::snapshot::Snapshot;
 use super::{Damage, DamageKind, Error, Result, Witnessed};
-use crate::base::{Digest, time};
+use crate::base::{Digest, TimestampMs, time};
 use crate::store::{self, Store};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -172,6 +172,28 @@ impl Archive {
             Ok(snapshot) => Ok(Some(snapshot)),
             Err(Error::Empty { .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// The newest recovery point that is not of a later time than `at`, merged: what was committed at the source by its
+    /// consistency point is in it.
+    pub async fn as_of(&self, at: TimestampMs) -> Result<Snapshot> {
+        let catalogue = self.catalogue().await?;
+        let points: Vec<u64> = catalogue.points().rev().collect();
+        let mut read = futures::stream::iter(points)
+            .map(|number| self.read_generation(number))
+            .buffered(READ_TOGETHER);
+        let mut oldest = None;
+        while let Some(generation) = read.next().await {
+            let (generation, _) = generation?;
+            if generation.consistency_point <= at {
+                return self.snapshot(generation.number, &catalogue).await;
+            }
+            oldest = Some(generation.consistency_point);
+        }
+        match oldest {
+            Some(oldest) => Err(Error::NoneAsOld { at, oldest }),
+            None => Err(Error::Empty { url: self.url() }),
         }
     }
 

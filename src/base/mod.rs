@@ -10,7 +10,7 @@ pub mod text;
 pub mod time;
 pub mod types;
 
-pub use partitions::PartitionSet;
+pub use partitions::{PartitionSet, SomePartitions};
 pub use pattern::{Pattern, PatternError, Selection};
 pub use pause::Pause;
 pub use progress::{NoProgress, Progress, ProgressHandle};

@@ -1,6 +1,6 @@
 //! Which partitions of a topic are meant: `0-3,7`, `4-`.
 
-use super::PartitionId;
+use super::{PartitionId, Pattern};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -10,6 +10,13 @@ use std::fmt;
 pub struct PartitionSet {
     /// First and last, both inclusive.
     ranges: Vec<(i32, i32)>,
+}
+
+/// Of the topics that match, these partitions. Several choices for a topic add up.
+#[derive(Clone, Debug)]
+pub struct SomePartitions {
+    pub topics: Pattern,
+    pub partitions: PartitionSet,
 }
 
 /// No end given.

@@ -252,7 +252,7 @@ impl Renames {
 }
 
 /// Where a closure failed, for the engine layer to add the record's place.
-fn filter_error(failure: Failure) -> FilterError {
+pub fn filter_error(failure: Failure) -> FilterError {
     let place = failure.span.map(|span| (span.line, span.column));
     let message = match &failure.help {
         Some(help) => format!("{} ({help})", failure.message),

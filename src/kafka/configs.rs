@@ -49,6 +49,8 @@ impl ConfigEntry {
 
 /// ConfigResource.Type.TOPIC.
 const TOPIC: i8 = 2;
+/// ConfigResource.Type.BROKER.
+const BROKER: i8 = 4;
 /// AlterConfigOp.OpType.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -100,12 +102,61 @@ impl Client {
         Ok(found)
     }
 
+    /// Every config of one broker; it is asked itself, since others do not know.
+    pub async fn broker_configs(&self, broker: i32) -> Result<Vec<ConfigEntry>> {
+        const API: &str = "DescribeConfigs";
+        let request = DescribeConfigsRequest::default().with_resources(vec![
+            DescribeConfigsResource::default()
+                .with_resource_type(BROKER)
+                .with_resource_name(StrBytes::from_string(broker.to_string()))
+                .with_configuration_keys(None),
+        ]);
+        let answer = self.ask(Route::Broker(broker), &request, i16::MAX).await?;
+        let result = answer.results.into_iter().next().ok_or(Error::Protocol {
+            api: API,
+            broker: broker.to_string(),
+            why: "an empty answer".to_string(),
+        })?;
+        match ErrorCode(result.error_code) {
+            ErrorCode::NONE => Ok(result.configs.into_iter().map(entry).collect()),
+            code => {
+                let message = result.error_message.map(|message| message.to_string());
+                Err(Error::broker(
+                    API,
+                    format!("broker {broker}"),
+                    code,
+                    message,
+                ))
+            }
+        }
+    }
+
     /// Sets and deletes overrides of one topic in one step; the others stay as they are.
     pub async fn alter_topic_configs(
         &self,
         topic: &str,
         set: &BTreeMap<String, String>,
         delete: &[String],
+    ) -> Result<()> {
+        self.alter(topic, set, delete, false).await
+    }
+
+    /// Whether [`Client::alter_topic_configs`] would be taken; changes nothing.
+    pub async fn validate_topic_configs(
+        &self,
+        topic: &str,
+        set: &BTreeMap<String, String>,
+        delete: &[String],
+    ) -> Result<()> {
+        self.alter(topic, set, delete, true).await
+    }
+
+    async fn alter(
+        &self,
+        topic: &str,
+        set: &BTreeMap<String, String>,
+        delete: &[String],
+        validate_only: bool,
     ) -> Result<()> {
         const API: &str = "IncrementalAlterConfigs";
         let config = |name: &String, operation, value: Option<&String>| {
@@ -122,12 +173,14 @@ impl Client {
         if configs.is_empty() {
             return Ok(());
         }
-        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![
-            AlterConfigsResource::default()
-                .with_resource_type(TOPIC)
-                .with_resource_name(StrBytes::from_string(topic.to_string()))
-                .with_configs(configs),
-        ]);
+        let request = IncrementalAlterConfigsRequest::default()
+            .with_validate_only(validate_only)
+            .with_resources(vec![
+                AlterConfigsResource::default()
+                    .with_resource_type(TOPIC)
+                    .with_resource_name(StrBytes::from_string(topic.to_string()))
+                    .with_configs(configs),
+            ]);
         // Setting a value twice is setting it, so a lost answer may be asked for again.
         let mut backoff = Backoff::within(self.options().retry_deadline);
         loop {
@@ -139,6 +192,7 @@ impl Client {
             })?;
             let code = ErrorCode(result.error_code);
             match code.class() {
+                Class::Ok if validate_only => return Ok(()),
                 Class::Ok => {
                     self.wait_for_configs(topic, set, delete).await;
                     return Ok(());

@@ -1,11 +1,15 @@
-//! A step's way to the journal while its effect is under way.
+//! A step's way to the journal while its effect is under way, and what the steps before it came to.
 
-use super::{Journal, RunId, StepError, StoredMapping};
+use super::{Journal, Outcome, RunId, StepError, StoredMapping};
 use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One execution of a step.
 #[derive(Clone, Default)]
 pub struct Attempt {
+    /// What the steps that are done came to, by ordinal.
+    pub outcomes: Arc<BTreeMap<u32, Outcome>>,
     journal: Option<(Journal, RunId, u32)>,
 }
 
@@ -13,6 +17,7 @@ impl Attempt {
     pub(super) fn of(journal: &Journal, run: &RunId, ordinal: u32) -> Self {
         Self {
             journal: Some((journal.clone(), run.clone(), ordinal)),
+            ..Self::unrecorded()
         }
     }
 
@@ -42,5 +47,10 @@ impl Attempt {
                 .map_err(StepError::caused_by),
             None => Ok(()),
         }
+    }
+
+    /// The outcomes of the steps before, as what they came to.
+    pub fn done_before(&self) -> impl Iterator<Item = &Value> {
+        self.outcomes.values().map(|outcome| &outcome.value)
     }
 }

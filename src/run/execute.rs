@@ -11,8 +11,10 @@ use super::{
 };
 use crate::base::{CancellationToken, NoProgress, Pause, ProgressHandle, time};
 use futures::FutureExt;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a cancelled step may take to leave things whole before it is dropped.
@@ -105,6 +107,7 @@ pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport,
         plan,
         gates,
         execution,
+        outcomes: Arc::default(),
         report: RunReport {
             steps: plan
                 .steps()
@@ -192,6 +195,8 @@ struct Running<'a> {
     plan: &'a Plan,
     gates: Vec<GateSection>,
     execution: Execution<'a>,
+    /// What the steps that are done came to.
+    outcomes: Arc<BTreeMap<u32, Outcome>>,
     report: RunReport,
 }
 
@@ -271,7 +276,10 @@ impl Running<'_> {
             now: self.plan.now,
             rehearsal: self.plan.rehearsal,
             pause: Pause::of_process(),
-            attempt: Attempt::of(self.execution.journal, &self.report.run, planned.ordinal),
+            attempt: Attempt {
+                outcomes: self.outcomes.clone(),
+                ..Attempt::of(self.execution.journal, &self.report.run, planned.ordinal)
+            },
         };
         let state = match self.effect(planned, &context, began).await {
             Ok(Some(outcome)) => {
@@ -280,6 +288,7 @@ impl Running<'_> {
                     .incomplete
                     .extend(outcome.incomplete.iter().cloned());
                 self.report.damaged.extend(outcome.damaged.iter().cloned());
+                Arc::make_mut(&mut self.outcomes).insert(planned.ordinal, outcome.clone());
                 StepState::Done(outcome)
             }
             Ok(None) => StepState::NoChange,

@@ -210,7 +210,7 @@ fn of_archive(error: &archive::Error) -> Described {
         E::NewerFormat { .. } => Described::new("E0363", message)
             .fact("now", "use the kbr that wrote it, or a newer one"),
         E::Encrypted { .. } => Described::new("E0364", message),
-        E::NoSuchGeneration { .. } => {
+        E::NoSuchGeneration { .. } | E::NoneAsOld { .. } => {
             Described::new("E0365", message).fact("now", "kbr list ARCHIVE lists them")
         }
         E::Pruned { .. } | E::NoRecoveryPoint { .. } => {

@@ -3,6 +3,7 @@
 mod backup;
 mod blocked;
 mod offsets;
+mod prepare;
 mod prune;
 mod restore;
 

@@ -3,16 +3,17 @@
 mod journal;
 
 use super::blocked::BlockedStep;
+use super::prepare::PrepareStep;
 use super::{step_error, value};
-use crate::base::TimestampMs;
 use crate::base::size::format_bytes;
 use crate::base::text::{counted, grouped};
 use crate::base::time::format_instant;
+use crate::base::{TimestampMs, TopicId};
 use crate::dsl::verbs::archives::SnapshotValue;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::verbs::restore::predicted;
 use crate::engine::restore::{
-    self, CreateTopic, FinishTopic, OnError, Plan, TargetState, WriteTopic,
+    self, CreateTopic, FinishTopic, OnError, Plan, Routing, TargetState, WriteTopic,
 };
 use crate::engine::verify;
 use crate::run::{
@@ -31,12 +32,12 @@ pub struct RestoreRun {
 }
 
 impl RestoreRun {
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.cluster.0.name
     }
 
     /// What every step of it pins: the target by cluster id, the archive by id and generation hash.
-    fn identity(&self) -> Value {
+    pub(super) fn identity(&self) -> Value {
         json!({
             "target": self.plan.target_cluster_id,
             "archive": self.plan.archive_id,
@@ -59,6 +60,12 @@ pub fn restore(run: &Arc<RestoreRun>) -> Vec<Arc<dyn Step>> {
         steps.push(Arc::new(CreateStep {
             run: run.clone(),
             create: create.clone(),
+        }));
+    }
+    for prepare in &run.plan.prepares {
+        steps.push(Arc::new(PrepareStep {
+            run: run.clone(),
+            prepare: prepare.clone(),
         }));
     }
     for write in &run.plan.writes {
@@ -141,6 +148,15 @@ impl Step for CreateStep {
     }
 }
 
+/// The id that a topic got from a step of this run.
+fn created_id(context: &StepContext, topic: &str) -> Option<TopicId> {
+    context
+        .attempt
+        .done_before()
+        .filter(|outcome| outcome.get("topic").and_then(Value::as_str) == Some(topic))
+        .find_map(|outcome| outcome.get("id")?.as_str()?.parse().ok())
+}
+
 /// How long a cluster that just failed is asked what it holds.
 const ASKING: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -217,6 +233,51 @@ impl WriteStep {
         Some(format!("{} … {}", short(first), short(last)))
     }
 
+    /// Which ways records take, and what becomes of their headers, where that is not plain.
+    fn ways(&self) -> Vec<String> {
+        let write = &self.write;
+        let mut lines = Vec::new();
+        let count = write.source_partitions;
+        match write.routing {
+            Routing::Key { partitions } => lines.push(format!(
+                "by key from {} to {partitions}, as Kafka's default partitioner; records without a key in turns of {}",
+                counted(count, "partition"),
+                grouped(restore::KEYLESS_RUN)
+            )),
+            Routing::Partition => {
+                let moved: Vec<String> = write
+                    .partitions
+                    .iter()
+                    .filter(|route| route.source != route.target)
+                    .map(|route| format!("{} → {}", route.source, route.target))
+                    .collect();
+                if !moved.is_empty() {
+                    const SHOWN: usize = 6;
+                    let more = moved.len().saturating_sub(SHOWN);
+                    let shown = moved[..moved.len().min(SHOWN)].join(", ");
+                    lines.push(match more {
+                        0 => format!("partitions {shown}"),
+                        more => format!("partitions {shown}, and {more} more"),
+                    });
+                }
+            }
+        }
+        let headers = &write.headers;
+        let mut changed = Vec::new();
+        if !headers.drop.is_empty() {
+            changed.push(format!("dropped: {}", headers.drop.join(", ")));
+        }
+        let set = headers.set.iter();
+        changed.extend(set.map(|(name, text)| format!("{name} = {text:?}")));
+        if headers.origin.is_some() {
+            changed.push("origin added".to_string());
+        }
+        if !changed.is_empty() {
+            lines.push(format!("headers {}", changed.join(", ")));
+        }
+        lines
+    }
+
     /// What cuts the topic, on one line.
     fn cut(&self) -> Option<String> {
         let (by_filter, by_time) = self.dropped();
@@ -290,7 +351,7 @@ impl Step for WriteStep {
                 counted(i128::from(records), "record")
             ));
         }
-        line.notes.extend(write.expires.iter().cloned());
+        line.notes.extend(self.ways());
         line.notes.extend(write.notes.iter().cloned());
         line.blocked = write.blocked.iter().map(|b| b.what.clone()).collect();
         let rows = write.partitions.iter();
@@ -330,7 +391,7 @@ impl Step for WriteStep {
                     "to": partition.to,
                     "base": partition.base,
                     "records": value(&partition.records),
-                    "mapping": partition.mapping.as_ref().map(|mapping| mapping.digest()),
+                    "mapping": partition.mapping_digest,
                 })
             })
             .collect();
@@ -345,7 +406,8 @@ impl Step for WriteStep {
             "source_topic_id": write.source_topic_id,
             "topic": write.topic,
             "target": target,
-            "deletes_records": write.expires.is_some(),
+            "routing": value(&write.routing),
+            "headers": value(&write.headers),
             "since": write.since,
             "before": write.before,
             "filter": write.filter_fingerprint,
@@ -364,10 +426,7 @@ impl Step for WriteStep {
                 ),
                 self.run.name(),
             )),
-            _ => {
-                let expires = self.write.expires.as_ref()?;
-                Some(Gate::new(expires.clone(), self.run.name()))
-            }
+            _ => None,
         }
     }
 
@@ -375,8 +434,9 @@ impl Step for WriteStep {
         self.write.blocked.iter().map(blocked).collect()
     }
 
-    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
-        restore::check_write_topic(&self.write, &self.run.cluster.0.client)
+    async fn check(&self, context: &StepContext) -> Result<(), StepError> {
+        let created = created_id(context, &self.write.topic);
+        restore::check_write_topic(&self.write, created, &self.run.cluster.0.client)
             .await
             .map_err(step_error)
     }
@@ -570,8 +630,9 @@ impl Step for FinishStep {
         Some(Gate::new(would_delete.clone(), self.run.name()))
     }
 
-    async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
-        restore::check_finish_topic(&self.finish, &self.run.cluster.0.client)
+    async fn check(&self, context: &StepContext) -> Result<(), StepError> {
+        let created = created_id(context, &self.finish.topic);
+        restore::check_finish_topic(&self.finish, created, &self.run.cluster.0.client)
             .await
             .map_err(step_error)
     }

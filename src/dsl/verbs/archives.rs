@@ -1,5 +1,7 @@
 //! Stores, archives in them, and snapshots: an archive as of one generation.
 
+use super::quantities::instant_of;
+use super::restore::epoch_ms;
 use crate::archive::{Archive, Snapshot};
 use crate::base::text::counted;
 use crate::base::time::format_duration_ms;
@@ -80,13 +82,7 @@ pub static TABLE: &[Entry] = &[
     Entry::method(Kind::Store, "latest", &[], Kind::Snapshot, |call| {
         let store: StoreValue = call.me()?;
         let archive = open(call, &store)?;
-        // Older generations stay open to who asks for them by number; the newest must be the newest.
-        let world = &call.host()?.world;
-        let witness = world.witness(archive.archive_id());
-        let (snapshot, tip) = call
-            .wait(archive.latest_after(witness))?
-            .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
-        world.saw(archive.archive_id(), tip);
+        let snapshot = latest(call, &store, &archive)?;
         opened(call, &store, snapshot)
     })
     .doc(
@@ -94,6 +90,38 @@ pub static TABLE: &[Entry] = &[
          one: what is gone is asked for by number.",
     )
     .example("let snap = store(\"prod\").latest();"),
+    Entry::method(
+        Kind::Store,
+        "at",
+        &[Parameter::one(
+            "when",
+            &[Kind::Text, Kind::Instant, Kind::Number],
+        )],
+        Kind::Snapshot,
+        |call| {
+            let store: StoreValue = call.me()?;
+            let at = if let Ok(instant) = call.argument::<Instant>(0) {
+                instant.0
+            } else if let Ok(ms) = call.argument::<i64>(0) {
+                epoch_ms(ms)?
+            } else {
+                instant_of(call, &call.text(0)?)?
+            };
+            let archive = open(call, &store)?;
+            // Whether newer ones are missing decides which is the newest of them, too.
+            latest(call, &store, &archive)?;
+            let snapshot = call
+                .wait(archive.as_of(at))?
+                .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+            opened(call, &store, snapshot)
+        },
+    )
+    .doc(
+        "The source as it was at a time: the newest generation whose consistency point is not later. Topics are those of \
+         then, also where one was deleted or created anew since. What was written between that point and the time is in the \
+         next generation: `.latest()` with `.before(…)` restores by the records' own times.",
+    )
+    .example("let snap = store(\"prod\").at(\"2026-11-20T10:00:00Z\");"),
     Entry::method(
         Kind::Store,
         "generation",
@@ -238,6 +266,18 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("Bytes of its record batches."),
 ];
+
+/// The newest generation; it must be the newest that this machine has seen.
+fn latest(call: &Invocation, store: &StoreValue, archive: &Archive) -> Result<Snapshot, Failure> {
+    // Older generations stay open to who asks for them by number; the newest must be the newest.
+    let world = &call.host()?.world;
+    let witness = world.witness(archive.archive_id());
+    let (snapshot, tip) = call
+        .wait(archive.latest_after(witness))?
+        .map_err(|error| reading::of_archive(&store.0.url.to_string(), error))?;
+    world.saw(archive.archive_id(), tip);
+    Ok(snapshot)
+}
 
 /// Opens the archive for reading; in a rehearsal it is filled first.
 pub(super) fn open(call: &Invocation, store: &StoreValue) -> Result<Archive, Failure> {

@@ -339,7 +339,8 @@ fn keep(call: &Invocation) -> Result<Keep, Failure> {
         .ok_or_else(|| Failure::script("E0212", format!("{} is not {text:?}", call.entry.title())))
 }
 
-fn some_partitions(call: &Invocation) -> Result<SomePartitions, Failure> {
+/// Topics by pattern, and some of their partitions: the first two arguments of a call.
+pub fn some_partitions(call: &Invocation) -> Result<SomePartitions, Failure> {
     let wrong = |what: String| Failure::script("E0214", what);
     let topics = Pattern::parse(&call.text(0)?).map_err(|error| wrong(error.to_string()))?;
     let number = |value: i64| {

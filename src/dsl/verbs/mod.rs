@@ -11,11 +11,12 @@ pub mod prune;
 mod quantities;
 mod records;
 pub mod restore;
+pub mod routes;
 
 use super::table::Entry;
 
 /// In the order of the documents.
-pub static TABLES: [&[Entry]; 11] = [
+pub static TABLES: [&[Entry]; 12] = [
     clusters::TABLE,
     archives::TABLE,
     inspections::TABLE,
@@ -23,6 +24,7 @@ pub static TABLES: [&[Entry]; 11] = [
     prune::TABLE,
     backup::TABLE,
     restore::TABLE,
+    routes::TABLE,
     records::TABLE,
     offsets::TABLE,
     general::TABLE,

@@ -3,6 +3,7 @@
 use super::archives::SnapshotValue;
 use super::clusters::Cluster;
 use super::quantities::{instant_of, rate_of};
+use super::routes::Routes;
 use crate::base::size::parse_bytes;
 use crate::base::text::grouped;
 use crate::base::time::format_instant;
@@ -32,6 +33,8 @@ pub struct Restore {
     before: Option<TimestampMs>,
     filter: Option<RecordPredicate>,
     renames: Option<Renames>,
+    /// What is set by the options of `routes`.
+    pub routes: Routes,
     scan_budget: restore::ScanBudget,
     limit: Option<u64>,
 }
@@ -53,7 +56,10 @@ const FILTER_OPTIONS: &[MapOption] = &[MapOption {
     default: "\"stop\"",
     doc: "What becomes of a record on which the closure fails: \"stop\" ends the restore and names it, \"keep\" restores it, \"drop\" leaves it out.",
 }];
-const WHEN: &[Parameter] = &[Parameter::one("when", &[Kind::Text, Kind::Instant])];
+const WHEN: &[Parameter] = &[Parameter::one(
+    "when",
+    &[Kind::Text, Kind::Instant, Kind::Number],
+)];
 
 pub static TABLE: &[Entry] = &[
     Entry::verb(
@@ -69,6 +75,7 @@ pub static TABLE: &[Entry] = &[
                 before: None,
                 filter: None,
                 renames: None,
+                routes: Routes::default(),
                 scan_budget: restore::ScanBudget::default(),
                 limit: None,
             }))
@@ -98,7 +105,10 @@ pub static TABLE: &[Entry] = &[
         builder.since = when(call, "earliest")?;
         Ok(Dynamic::from(builder))
     })
-    .doc("Records of this time or later, to the millisecond, each record by its own timestamp. Inclusive.")
+    .doc(
+        "Records of this time or later, to the millisecond, each record by its own timestamp. Inclusive. A time is ISO 8601 \
+         with any zone (UTC without one), a date, milliseconds since 1970, or back from now: `\"-2h\"`.",
+    )
     .example("restore(snap).since(\"2026-11-20T09:00:00Z\")"),
     Entry::option(Kind::Restore, "before", WHEN, "\"latest\"", |call| {
         let mut builder: Restore = call.me()?;
@@ -321,6 +331,9 @@ fn when(call: &Invocation, unbounded: &str) -> Result<Option<TimestampMs>, Failu
     if let Ok(instant) = call.argument::<Instant>(0) {
         return Ok(Some(instant.0));
     }
+    if let Ok(ms) = call.argument::<i64>(0) {
+        return epoch_ms(ms).map(Some);
+    }
     let text = call.text(0)?;
     if text == unbounded {
         return Ok(None);
@@ -328,7 +341,20 @@ fn when(call: &Invocation, unbounded: &str) -> Result<Option<TimestampMs>, Failu
     instant_of(call, &text).map(Some)
 }
 
-fn closure(call: &Invocation) -> Result<Closure, Failure> {
+/// Seconds where milliseconds are meant would be a time in 1970.
+pub fn epoch_ms(ms: i64) -> Result<TimestampMs, Failure> {
+    const EARLIEST: i64 = 100_000_000_000;
+    if ms < EARLIEST {
+        return Err(Failure::script(
+            "E0214",
+            format!("{ms} is no time in milliseconds since 1970"),
+        )
+        .help("seconds since 1970 times 1000, or write 2026-11-20T10:00:00Z"));
+    }
+    Ok(TimestampMs(ms))
+}
+
+pub fn closure(call: &Invocation) -> Result<Closure, Failure> {
     let host = call.host()?;
     match (call.closure(0), call.ast) {
         (Some(pointer), Some(ast)) => Closure::take(&host.source, ast, &pointer),
@@ -413,10 +439,13 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
             }
             None => None,
         },
-        remap: builder
-            .renames
-            .clone()
-            .map(|renames| Arc::new(renames) as Arc<dyn restore::TopicRemap>),
+        partitions: builder.routes.partitions.clone(),
+        offsets: builder.routes.offsets.clone(),
+        remap: builder.routes.names(builder.renames.clone()),
+        partition_remap: builder.routes.partition_remap(),
+        repartition: builder.routes.repartition,
+        merge: builder.routes.merge,
+        headers: builder.routes.headers.clone(),
         scan_budget: builder.scan_budget,
         rate: builder.limit,
     };
@@ -429,7 +458,12 @@ fn to(call: &Invocation) -> Result<Dynamic, Failure> {
     for note in &plan.notes {
         host.print(note);
     }
+    let mut seen = std::collections::BTreeSet::new();
     for write in &mut plan.writes {
+        // Several sources of one target are written one behind the other, as planned.
+        if !seen.insert(write.topic.clone()) {
+            continue;
+        }
         // It was planned against the topic as it is, and would find it as the earlier step leaves it.
         if !host.changes_first(&plan.target_cluster_id, format!("topic {}", write.topic)) {
             write.blocked.push(restore::Blocked {

@@ -26,9 +26,10 @@ mod survey;
 mod track;
 mod walk;
 
+pub use crate::base::SomePartitions;
 pub use apply::apply;
 pub use cluster::acl_entry;
-pub use options::{Keep, Options, Run, SomePartitions};
+pub use options::{Keep, Options, Run};
 pub use plan::{
     Blocked, Parent, Plan, PlanAsked, PlanCluster, PlanGroups, PlanPartition, PlanTopic,
     RemovedTopic, TopicState,

@@ -1,7 +1,7 @@
 //! What a backup is asked to take, and how hard it may try.
 
 use crate::archive::BlockCompression;
-use crate::base::{PartitionSet, Pattern, Selection};
+use crate::base::{Selection, SomePartitions};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -24,13 +24,6 @@ pub struct Options {
     pub rate: Option<u64>,
     /// How long a partition may go without a single new offset before it fails by name.
     pub stall: Duration,
-}
-
-/// Of the topics that match, these partitions. Several choices for a topic add up.
-#[derive(Clone, Debug)]
-pub struct SomePartitions {
-    pub topics: Pattern,
-    pub partitions: PartitionSet,
 }
 
 /// Whether something of the cluster is kept that not everybody may see.

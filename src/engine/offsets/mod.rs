@@ -7,6 +7,7 @@
 mod apply;
 mod check;
 mod error;
+mod joined;
 mod options;
 mod plan;
 mod resolve;

@@ -71,6 +71,8 @@ pub enum Why {
     NextRestored { source: Offset },
     /// It had read everything that was restored.
     AfterLast,
+    /// Several sources' records stand in this partition, and so many that it has read come after one it has not.
+    ReReads { records: u64 },
     /// Out of the archived range and moved to its nearest end.
     Clamped { to: Offset },
     /// There is no target.
@@ -82,6 +84,7 @@ impl Why {
     pub fn exactness(&self) -> &'static str {
         match self {
             Why::SameRecord | Why::NextRestored { .. } | Why::AfterLast => "exact",
+            Why::ReReads { .. } => "re-reads",
             Why::Clamped { .. } => "clamped",
             Why::Blocked => "blocked",
         }
@@ -98,6 +101,7 @@ impl fmt::Display for Why {
                 grouped(source.0)
             ),
             Why::AfterLast => f.write_str("after the last restored record"),
+            Why::ReReads { records } => f.write_str(&super::joined::re_reads(*records)),
             Why::Clamped { to } => write!(f, "clamped to {}", grouped(to.0)),
             Why::Blocked => f.write_str("blocked"),
         }
@@ -113,6 +117,8 @@ pub enum Reason {
     KnownAfterExecution,
     OtherIncarnation,
     GroupActive,
+    /// Records of several sources share a partition, and the group has no offset for one of them.
+    NoCommit,
     SameTarget,
     MetadataTooLong,
     NothingSelected,

@@ -2,13 +2,14 @@
 
 use super::check::{ActiveGroup, active_groups};
 use super::error::Result;
+use super::joined::{self, Joined};
 use super::options::{Options, OutOfRange, Strategy};
 use super::plan::{Blocked, Plan, Reason, Row, Skipped, Why};
 use crate::archive::{GroupEntry, GroupOffset};
 use crate::base::text::grouped;
-use crate::base::{Offset, PartitionId, TopicId, TopicPartition};
+use crate::base::{Offset, PartitionId, PartitionSet, TopicId, TopicPartition};
 use crate::engine::mapping::{How, Mapping};
-use crate::engine::restore::WriteTopic;
+use crate::engine::restore::{Routing, WriteTopic};
 use crate::kafka::{Client, Committed};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,10 +33,15 @@ pub struct SourceTopic {
     /// Nil if not known.
     pub topic_id: TopicId,
     pub target_topic: String,
+    /// Whether each record went where its key says.
+    pub by_key: bool,
+    /// What of each source partition went into which target partition.
     pub partitions: Vec<SourcePartition>,
+    /// Partitions that the archive holds and that were not to be restored.
+    pub left_out: PartitionSet,
 }
 
-/// One restored partition.
+/// One way of a restore.
 #[derive(Clone, Debug)]
 pub struct SourcePartition {
     pub partition: PartitionId,
@@ -55,14 +61,16 @@ impl From<&WriteTopic> for SourceTopic {
             topic: write.source_topic.clone(),
             topic_id: write.source_topic_id,
             target_topic: write.topic.clone(),
+            by_key: matches!(write.routing, Routing::Key { .. }),
+            left_out: write.left_out.clone(),
             partitions: write
                 .partitions
                 .iter()
                 .map(|partition| SourcePartition {
                     partition: partition.source,
                     target_partition: partition.target,
-                    log_start: partition.from,
-                    to: partition.to,
+                    log_start: partition.archived_from,
+                    to: partition.archived_to,
                     mapping: partition.mapping.clone(),
                 })
                 .collect(),
@@ -72,6 +80,9 @@ impl From<&WriteTopic> for SourceTopic {
 
 /// Committed offsets of the target's groups.
 pub(super) type Current = BTreeMap<String, BTreeMap<TopicPartition, Committed>>;
+
+/// Those of one group, if it has any.
+pub(super) type At<'a> = Option<&'a BTreeMap<TopicPartition, Committed>>;
 
 /// Reads the target's groups and plans every committed offset of the selected groups.
 pub async fn plan(source: &Source, target: &Client, options: &Options) -> Result<Plan> {
@@ -133,6 +144,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
             by.entry(topic.topic.as_str()).or_default().push(topic);
             by
         });
+    let joined = Joined::of(&source.topics);
     let mut rows = Vec::new();
     let mut skipped = Skips::default();
     for group in &source.groups {
@@ -156,6 +168,13 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
                     .iter()
                     .find(|partition| partition.partition == offset.partition);
                 found = true;
+                if partition.is_none() && topic.left_out.contains(offset.partition) {
+                    skipped.add(group, offset, NOT_RESTORED);
+                    continue;
+                }
+                if joined.holds(&topic.topic, offset.partition) {
+                    continue;
+                }
                 rows.push(match partition {
                     Some(partition) => row(group, offset, topic, partition, at_target, options),
                     None => not_archived(group, offset, topic, at_target),
@@ -165,16 +184,19 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
                 skipped.add(group, offset, NOT_RESTORED);
             }
         }
+        for (target, contributions) in &joined.targets {
+            let wanted = |at: &&joined::Contribution<'_>| options.topics.takes(&at.topic.topic);
+            let chosen: Vec<_> = contributions.iter().filter(wanted).copied().collect();
+            rows.extend(joined::row(
+                group,
+                target,
+                &chosen,
+                at_target,
+                options.out_of_range,
+            ));
+        }
     }
-    rows.sort_by(|a, b| {
-        (&a.group, &a.topic, a.partition, &a.target_topic).cmp(&(
-            &b.group,
-            &b.topic,
-            b.partition,
-            &b.target_topic,
-        ))
-    });
-    block_same_targets(&mut rows);
+    rows.sort_by(|a, b| place(a).cmp(&place(b)));
     let mut plan = Plan {
         target_cluster_id: String::new(),
         strategy: options.strategy,
@@ -186,6 +208,17 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
     };
     plan.blocked = nothing_selected(source, options, &plan);
     plan
+}
+
+/// What rows are sorted by.
+fn place(row: &Row) -> (&str, &str, PartitionId, &str, PartitionId) {
+    (
+        &row.group,
+        &row.topic,
+        row.partition,
+        &row.target_topic,
+        row.target_partition,
+    )
 }
 
 /// A selection that takes nothing must not pass for a reset that succeeded.
@@ -218,7 +251,7 @@ fn row(
     offset: &GroupOffset,
     topic: &SourceTopic,
     partition: &SourcePartition,
-    at_target: Option<&BTreeMap<TopicPartition, Committed>>,
+    at_target: At<'_>,
     options: &Options,
 ) -> Row {
     let target = TopicPartition::new(topic.target_topic.clone(), partition.target_partition);
@@ -259,7 +292,7 @@ fn not_archived(
     group: &GroupEntry,
     offset: &GroupOffset,
     topic: &SourceTopic,
-    at_target: Option<&BTreeMap<TopicPartition, Committed>>,
+    at_target: At<'_>,
 ) -> Row {
     let target = TopicPartition::new(topic.target_topic.clone(), offset.partition);
     let now = at_target.and_then(|offsets| offsets.get(&target));
@@ -289,7 +322,7 @@ fn not_archived(
     }
 }
 
-fn exact<'m>(
+pub(super) fn exact<'m>(
     offset: &GroupOffset,
     topic: &SourceTopic,
     partition: &'m SourcePartition,
@@ -370,29 +403,6 @@ fn exact<'m>(
         How::AfterLast => Why::AfterLast,
     };
     Ok((mapping, translated.offset, why))
-}
-
-/// Two source partitions into one: neither offset alone is right for both.
-fn block_same_targets(rows: &mut [Row]) {
-    let mut seen: BTreeMap<(String, TopicPartition), usize> = BTreeMap::new();
-    for row in rows.iter() {
-        *seen
-            .entry((row.group.clone(), row.target_partition()))
-            .or_default() += 1;
-    }
-    for row in rows {
-        let target = row.target_partition();
-        if seen.get(&(row.group.clone(), target.clone())) > Some(&1) {
-            row.block(Blocked::new(
-                Reason::SameTarget,
-                format!(
-                    "{} p{}: several source partitions go to {target}, so no single offset is exact",
-                    row.topic, row.partition
-                ),
-                "restore them to topics of their own",
-            ));
-        }
-    }
 }
 
 #[derive(Default)]

@@ -18,6 +18,8 @@ fn orders(mapping: Option<Mapping>) -> SourceTopic {
         topic: "orders".into(),
         topic_id: TopicId::from_u128(1),
         target_topic: "orders_dr".into(),
+        by_key: false,
+        left_out: PartitionSet::default(),
         partitions: vec![SourcePartition {
             partition: PartitionId(0),
             target_partition: PartitionId(0),
@@ -184,16 +186,99 @@ fn a_commit_for_a_deleted_topic_of_the_same_name_is_not_taken_for_this_one() {
     assert!(!planned(&source, &Options::default()).is_blocked());
 }
 
+/// `orders` p0 and p1 into one partition: targets 0,1 are p0's 0,1; 2,3,4 are p1's 10,11,12; 5 is p0's 2.
+fn two_into_one(committed: &[(&str, i32, i64)]) -> Source {
+    let way = |partition, runs: &[(i64, i64, i64)], to| {
+        let mut builder = MappingBuilder::new(Offset(0));
+        for (source, count, target) in runs {
+            builder
+                .push_run(Offset(*source), *count, Offset(*target))
+                .unwrap();
+        }
+        SourcePartition {
+            partition: PartitionId(partition),
+            target_partition: PartitionId(0),
+            log_start: Offset(0),
+            to: Offset(to),
+            mapping: Some(builder.finish(Offset(to)).unwrap()),
+        }
+    };
+    Source {
+        groups: vec![group("g", committed)],
+        topics: vec![SourceTopic {
+            partitions: vec![
+                way(0, &[(0, 2, 0), (2, 1, 5)], 3),
+                way(1, &[(10, 3, 2)], 13),
+            ],
+            ..orders(None)
+        }],
+    }
+}
+
 #[test]
-fn two_source_partitions_into_one_target_partition_block() {
-    let mut source = source(10);
-    let mut other = orders(Some(mapping()));
-    other.topic = "orders-old".into();
-    source.topics.push(other);
-    source.groups[0] = group("g", &[("orders", 0, 10), ("orders-old", 0, 20)]);
+fn where_partitions_were_joined_a_group_goes_to_the_first_record_it_has_not_read() {
+    // (p0, p1) committed → target, why, lag.
+    let cases = [
+        ((0, 10), 0, Why::SameRecord, 6),
+        // Has p0's 0 and 1, and nothing of p1: nothing is read twice.
+        ((2, 10), 2, Why::SameRecord, 4),
+        // Has all of p1, and p0's 0: p1's three come after the first unread.
+        ((1, 13), 1, Why::ReReads { records: 3 }, 5),
+        ((3, 12), 4, Why::ReReads { records: 1 }, 2),
+        ((3, 13), 6, Why::AfterLast, 0),
+    ];
+    for ((first, second), target, why, lag) in cases {
+        let source = two_into_one(&[("orders", 0, first), ("orders", 1, second)]);
+        let plan = planned(&source, &Options::default());
+        assert_eq!(plan.rows.len(), 1);
+        let row = &plan.rows[0];
+        assert_eq!(row.target, Ok(Offset(target)), "{first}, {second}");
+        assert_eq!(
+            (row.why, row.lag_after),
+            (why, Some(lag)),
+            "{first}, {second}"
+        );
+    }
+}
+
+#[test]
+fn where_partitions_were_joined_a_missing_commit_blocks() {
+    let plan = planned(&two_into_one(&[("orders", 0, 1)]), &Options::default());
+    let blocked = plan.rows[0].target.clone().unwrap_err();
+    assert_eq!(blocked.reason, Reason::NoCommit);
+    assert_eq!(
+        blocked.what,
+        "orders_dr-0 has records of orders p1, where g committed nothing"
+    );
+}
+
+#[test]
+fn a_partition_that_was_spread_by_key_gives_a_row_for_each_target() {
+    let mut source = two_into_one(&[("orders", 0, 1), ("orders", 1, 10)]);
+    source.topics[0].by_key = true;
+    let mut elsewhere = source.topics[0].partitions[1].clone();
+    elsewhere.partition = PartitionId(0);
+    elsewhere.target_partition = PartitionId(7);
+    source.topics[0].partitions.push(elsewhere);
     let plan = planned(&source, &Options::default());
-    let reasons: Vec<_> = plan.blocks().iter().map(|blocked| blocked.reason).collect();
-    assert_eq!(reasons, [Reason::SameTarget, Reason::SameTarget]);
+    let rows: Vec<_> = plan
+        .rows
+        .iter()
+        .map(|row| (row.target_partition.0, row.target.clone().unwrap().0))
+        .collect();
+    // p0's 1 stands at 1; in partition 7 the first record at or after it is the one of source offset 10, at 2.
+    assert_eq!(rows, [(0, 1), (7, 2)]);
+}
+
+#[test]
+fn a_partition_that_was_left_out_of_the_restore_is_skipped_and_not_missing() {
+    let mut source = source(10);
+    source.groups[0] = group("g", &[("orders", 0, 10), ("orders", 1, 5)]);
+    source.topics[0].left_out = [PartitionId(1)].into_iter().collect();
+    let plan = planned(&source, &Options::default());
+    assert_eq!(plan.rows.len(), 1);
+    assert_eq!(plan.skipped[0].partitions, [PartitionId(1)]);
+    assert!(!plan.is_blocked());
 }
 
 #[test]

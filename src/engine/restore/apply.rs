@@ -1,11 +1,13 @@
 //! Carrying out the parts of a restore plan. Each takes its part of the plan and nothing else.
 
 use super::plan::{CreateTopic, FinishTopic, TargetState, WriteTopic};
-use super::resolve::log_ranges;
+use super::prepare::same_topic;
+use super::target::log_ranges;
 use crate::base::text::grouped;
 use crate::base::{TopicId, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::kafka::{Client, ErrorCode, Topic, TopicsWanted};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A topic just created may not be led yet.
@@ -69,27 +71,19 @@ pub async fn create_topic(create: &CreateTopic, client: &Client) -> Result<Topic
     }
 }
 
-/// The topic must be the planned one, and end where the plan begins to write.
-pub async fn check_write_topic(write: &WriteTopic, client: &Client) -> Result<()> {
-    let Some(topic) = current(client, &write.topic).await? else {
-        return Err(Error::Drift(format!("topic {} is not there", write.topic)));
-    };
+/// The topic must be the planned one, and end where the plan begins to write. `created`: the id that the topic got
+/// from a step before this one.
+pub async fn check_write_topic(
+    write: &WriteTopic,
+    created: Option<TopicId>,
+    client: &Client,
+) -> Result<()> {
     let planned = match &write.target {
-        TargetState::Absent => None,
-        TargetState::Empty { id } | TargetState::HasRecords { id, .. } => Some(*id),
+        TargetState::Absent => created.unwrap_or_default(),
+        TargetState::Empty { id } | TargetState::HasRecords { id, .. } => *id,
     };
-    if planned.is_some_and(|planned| !planned.is_nil() && planned != topic.id) {
-        return Err(Error::Drift(format!(
-            "topic {} was deleted and created again since it was planned",
-            write.topic
-        )));
-    }
-    let partitions: Vec<TopicPartition> = write
-        .partitions
-        .iter()
-        .map(|partition| TopicPartition::new(write.topic.clone(), partition.target))
-        .collect();
-    let logs = log_ranges(client, &partitions).await?;
+    same_topic(&write.topic, planned, client).await?;
+    let logs = log_ranges(client, &write.targets()).await?;
     for partition in &write.partitions {
         let at = TopicPartition::new(write.topic.clone(), partition.target);
         let end = logs.get(&at).map_or(0, |log| log.end);
@@ -107,29 +101,32 @@ pub async fn check_write_topic(write: &WriteTopic, client: &Client) -> Result<()
 /// How many records a write that ended early has left in the target. Asks the target, since an answer that was
 /// lost on the way may have been a success.
 pub async fn written_so_far(write: &WriteTopic, client: &Client) -> Result<u64> {
-    let partitions: Vec<TopicPartition> = write
+    let logs = log_ranges(client, &write.targets()).await?;
+    let bases: BTreeMap<TopicPartition, i64> = write
         .partitions
         .iter()
-        .map(|partition| TopicPartition::new(write.topic.clone(), partition.target))
+        .map(|route| {
+            let at = TopicPartition::new(write.topic.clone(), route.target);
+            (at, route.base.0)
+        })
         .collect();
-    let logs = log_ranges(client, &partitions).await?;
-    Ok(write
-        .partitions
-        .iter()
-        .map(|partition| {
-            let at = TopicPartition::new(write.topic.clone(), partition.target);
-            let end = logs.get(&at).map_or(partition.base.0, |log| log.end);
-            u64::try_from(end - partition.base.0).unwrap_or(0)
+    Ok(bases
+        .into_iter()
+        .map(|(at, base)| {
+            let end = logs.get(&at).map_or(base, |log| log.end);
+            u64::try_from(end - base).unwrap_or(0)
         })
         .sum())
 }
 
-/// The topic must still be there.
-pub async fn check_finish_topic(finish: &FinishTopic, client: &Client) -> Result<()> {
-    match current(client, &finish.topic).await? {
-        Some(_) => Ok(()),
-        None => Err(Error::Drift(format!("topic {} is not there", finish.topic))),
-    }
+/// The topic must still be there, and the same. `created`: the id that it got from a step before this one.
+pub async fn check_finish_topic(
+    finish: &FinishTopic,
+    created: Option<TopicId>,
+    client: &Client,
+) -> Result<()> {
+    let id = finish.id.or(created).unwrap_or_default();
+    same_topic(&finish.topic, id, client).await
 }
 
 /// Puts the real configs in force.

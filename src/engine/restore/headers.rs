@@ -2,6 +2,7 @@
 //!
 //! Only then every batch is opened: a plain restore never looks at a record.
 
+use super::options::HeaderOptions;
 use crate::base::{Pattern, TopicPartition};
 use crate::record::{Headers, OwnedHeaders, Record};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,39 @@ pub struct HeaderChanges {
 }
 
 impl HeaderChanges {
+    /// What was asked for, with the source cluster's id where it is needed.
+    pub fn of(options: &HeaderOptions, source_cluster_id: &str) -> Self {
+        Self {
+            drop: options
+                .drop
+                .iter()
+                .map(|pattern| pattern.text().to_string())
+                .collect(),
+            set: options.set.clone(),
+            origin: options.origin.then(|| source_cluster_id.to_string()),
+        }
+    }
+
+    /// By how many bytes a record may grow at most.
+    pub fn most_bytes(&self) -> usize {
+        // Each length takes up to five bytes, a number up to twenty.
+        let set: usize = self
+            .set
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 10)
+            .sum();
+        let origin = self.origin.as_ref().map_or(0, |cluster| {
+            let names = [
+                ORIGINAL_OFFSET,
+                ORIGINAL_PARTITION,
+                ORIGINAL_TIMESTAMP,
+                SOURCE_CLUSTER,
+            ];
+            names.iter().map(|name| name.len() + 30).sum::<usize>() + cluster.len()
+        });
+        set + origin
+    }
+
     pub fn is_none(&self) -> bool {
         *self == Self::default()
     }

@@ -6,15 +6,19 @@
 //! (`engine::verify`).
 
 mod apply;
+mod choose;
 mod context;
 mod headers;
 mod options;
 mod plan;
+mod predict;
+mod prepare;
 mod resolve;
 mod routing;
 pub(crate) mod scan;
 mod select;
 mod shape;
+mod target;
 mod topic;
 pub(crate) mod units;
 mod writer;
@@ -25,16 +29,18 @@ pub use apply::{
 };
 pub use context::{IdentityKnown, WriteContext, WriteProgress};
 pub use headers::HeaderChanges;
+pub(crate) use headers::HeaderRule;
 pub use options::{
-    FilterError, FilterRecord, FilterSession, OnError, Options, RecordFilter, ScanBudget,
-    TopicRemap,
+    FilterError, FilterRecord, FilterSession, HeaderOptions, OnError, Options, PartitionRemap,
+    RecordFilter, ScanBudget, SomeOffsets, TopicRemap,
 };
 pub use plan::{
-    Blocked, CreateTopic, FinishTopic, Plan, Predicted, TargetState, TopicReport, WritePartition,
-    WriteTopic, WrittenPartition,
+    Blocked, CreateTopic, FinishTopic, Plan, Predicted, PrepareTopic, TargetState, TopicReport,
+    WritePartition, WriteTopic, WrittenPartition,
 };
-pub(crate) use resolve::log_ranges;
+pub use prepare::{check_prepare_topic, is_prepared, prepare_topic, same_topic};
 pub use resolve::plan;
 pub use routing::{KEYLESS_RUN, Routing, murmur2};
 pub(crate) use select::{Fate, Selector, selector};
+pub(crate) use target::log_ranges;
 pub use writer::{reconcile_write, write_topic};

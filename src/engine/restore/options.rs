@@ -1,6 +1,6 @@
 //! What a restore is asked to do, and the two closures it may be given.
 
-use crate::base::{Selection, TimestampMs};
+use crate::base::{PartitionId, PartitionSet, Pattern, Selection, SomePartitions, TimestampMs};
 use crate::record::Record;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -9,6 +9,10 @@ use std::sync::Arc;
 #[derive(Clone, Default)]
 pub struct Options {
     pub topics: Selection,
+    /// Of some topics only these partitions; of the others every one.
+    pub partitions: Vec<SomePartitions>,
+    /// Of some partitions only these offsets. Of several that fit a partition the last one counts.
+    pub offsets: Vec<SomeOffsets>,
     /// Records with this timestamp or a later one.
     pub since: Option<TimestampMs>,
     /// Records with an earlier timestamp than this.
@@ -17,8 +21,34 @@ pub struct Options {
     pub remap: Option<Arc<dyn TopicRemap>>,
     /// At most so many bytes per second into the target, over all partitions; `None`: as fast as it goes.
     pub rate: Option<u64>,
+    /// Where each partition goes; `None`: to the one of its own number.
+    pub partition_remap: Option<Arc<dyn PartitionRemap>>,
+    /// Every record to the partition that its key's hash says, of so many.
+    pub repartition: Option<i32>,
+    /// Whether several source topics may go into one target topic, one behind the other.
+    pub merge: bool,
+    pub headers: HeaderOptions,
     /// How many archived bytes planning may read to predict what a filter or a time bound cuts.
     pub scan_budget: ScanBudget,
+}
+
+/// Of the partitions that match, only the offsets from `from` (inclusive) to `to` (exclusive).
+#[derive(Clone, Debug)]
+pub struct SomeOffsets {
+    pub topics: Pattern,
+    pub partitions: PartitionSet,
+    pub from: Option<i64>,
+    pub to: Option<i64>,
+}
+
+/// What happens to the headers of every record. As it is, none is touched.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderOptions {
+    /// Names and patterns.
+    pub drop: Vec<Pattern>,
+    pub set: Vec<(String, String)>,
+    /// Adds the headers that say where a record came from.
+    pub origin: bool,
 }
 
 /// Bytes that planning may read. Beyond it the number of records is known after execution only.
@@ -85,4 +115,10 @@ pub trait TopicRemap: Send + Sync {
     fn fingerprint(&self) -> String;
     /// The target's name; the source's own if the rule does not speak of it.
     fn target(&self, source: &str) -> Result<String, FilterError>;
+}
+
+/// A rule that names the target partition of each source partition.
+pub trait PartitionRemap: Send + Sync {
+    fn fingerprint(&self) -> String;
+    fn target(&self, topic: &str, source: PartitionId) -> Result<PartitionId, FilterError>;
 }

@@ -3,13 +3,15 @@
 use super::headers::HeaderChanges;
 use super::options::{OnError, RecordFilter, TopicRemap};
 use super::routing::Routing;
-use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
+use crate::base::{
+    Digest, Offset, PartitionId, PartitionSet, TimestampMs, TopicId, TopicPartition,
+};
 use crate::engine::mapping::Mapping;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Everything a restore would do, in order: creates, writes, finishes; verification reads the writes again.
+/// Everything a restore would do, in order: creates, prepares, writes, finishes; verification reads the writes again.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Plan {
     pub source_cluster_id: String,
@@ -20,6 +22,7 @@ pub struct Plan {
     #[serde(default)]
     pub rate: Option<u64>,
     pub creates: Vec<CreateTopic>,
+    pub prepares: Vec<PrepareTopic>,
     pub writes: Vec<WriteTopic>,
     pub finishes: Vec<FinishTopic>,
     /// What stands in the way and belongs to no topic of the plan: a name that matches nothing.
@@ -49,10 +52,26 @@ pub struct CreateTopic {
     pub notes: Vec<String>,
 }
 
-/// Putting a created topic's real configs in force once its records are there.
+/// Setting aside what an existing topic's configs would do to records while they are written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrepareTopic {
+    pub topic: String,
+    pub id: TopicId,
+    pub set: BTreeMap<String, String>,
+    /// The values in force now.
+    pub now: BTreeMap<String, String>,
+    /// The topic's own values for them, to be put back; `None`: it had none of its own.
+    pub old: BTreeMap<String, Option<String>>,
+    /// Records that are in the topic: then it is a decision of its own.
+    pub holds: u64,
+}
+
+/// Putting a topic's real configs in force once its records are there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinishTopic {
     pub topic: String,
+    /// `None` if a step before it creates the topic.
+    pub id: Option<TopicId>,
     pub set: BTreeMap<String, String>,
     pub delete: Vec<String>,
     /// What the real retention would remove soon after: then this is a decision of its own.
@@ -90,6 +109,12 @@ pub struct WriteTopic {
     pub source_topic_id: TopicId,
     pub topic: String,
     pub target: TargetState,
+    /// Whether another source topic is written behind this one, into the same target.
+    pub followed: bool,
+    /// How many partitions the source has, restored or not.
+    pub source_partitions: i32,
+    /// Archived partitions that are not to be restored.
+    pub left_out: PartitionSet,
     /// How a record finds its route.
     pub routing: Routing,
     pub headers: HeaderChanges,
@@ -108,8 +133,6 @@ pub struct WriteTopic {
     pub remap: Option<Arc<dyn TopicRemap>>,
     /// The largest batch the target takes, in bytes.
     pub max_message_bytes: usize,
-    /// What the retention of an existing topic would remove soon after: then writing is a decision of its own.
-    pub expires: Option<String>,
     pub blocked: Vec<Blocked>,
     pub notes: Vec<String>,
 }
@@ -126,6 +149,9 @@ pub struct WritePartition {
     /// The source range that is gone through: `from` to `to` (exclusive). The same in all routes of a source.
     pub from: Offset,
     pub to: Offset,
+    /// What the archive holds of the source partition, restored or not.
+    pub archived_from: Offset,
+    pub archived_to: Offset,
     /// The target partition's end before the step; the same in all routes into it.
     pub base: Offset,
     pub records: Predicted,
@@ -181,14 +207,14 @@ impl WritePartition {
 }
 
 impl WriteTopic {
-    /// Whether several source partitions go into one target partition.
-    pub fn joins_sources(&self) -> bool {
-        let mut targets = BTreeSet::new();
-        self.routing == Routing::Partition
-            && !self
-                .partitions
-                .iter()
-                .all(|route| targets.insert(route.target))
+    /// The target partitions that it writes to.
+    pub fn targets(&self) -> Vec<TopicPartition> {
+        let targets: BTreeSet<PartitionId> =
+            self.partitions.iter().map(|route| route.target).collect();
+        let targets = targets.into_iter();
+        targets
+            .map(|target| TopicPartition::new(self.topic.clone(), target))
+            .collect()
     }
 
     /// The planned end of each target partition; `None` if a route into it is not exactly known.
@@ -204,23 +230,32 @@ impl WriteTopic {
 
     /// Records over all partitions.
     pub fn records(&self) -> Predicted {
-        self.partitions
-            .iter()
-            .fold(Predicted::Exactly(0), |sum, partition| {
-                sum.plus(partition.records)
-            })
+        let mut sources: BTreeMap<PartitionId, Predicted> = BTreeMap::new();
+        for route in &self.partitions {
+            let own = sources.entry(route.source).or_insert(Predicted::Exactly(0));
+            *own = match (*own, route.records) {
+                // Each of a source's routes by key may get all of them, but not all may.
+                (Predicted::AtMost(one), Predicted::AtMost(other)) => {
+                    Predicted::AtMost(one.max(other))
+                }
+                (one, other) => one.plus(other),
+            };
+        }
+        sources
+            .into_values()
+            .fold(Predicted::Exactly(0), Predicted::plus)
+    }
+
+    /// The latest timestamp among the restored records, as far as planning looked.
+    pub fn newest(&self) -> Option<TimestampMs> {
+        let partitions = self.partitions.iter();
+        partitions.filter_map(|at| at.last_timestamp).max()
     }
 
     /// The earliest timestamp among the restored records, as far as planning looked.
     pub fn oldest(&self) -> Option<TimestampMs> {
         let partitions = self.partitions.iter();
         partitions.filter_map(|at| at.first_timestamp).min()
-    }
-
-    /// Archived bytes of the largest partition.
-    pub fn largest(&self) -> u64 {
-        let partitions = self.partitions.iter();
-        partitions.map(|at| at.bytes).max().unwrap_or(0)
     }
 
     /// About how many bytes are written, over all partitions.

@@ -1,10 +1,8 @@
 //! Reading a source partition's archived blocks, in offset order.
 
-use super::plan::{WritePartition, WriteTopic};
 use super::select::Cut;
-use super::shape::{Finished, Shape, Shaper};
 use crate::archive::{BlockRef, Snapshot};
-use crate::base::{CancellationToken, Offset, TopicPartition};
+use crate::base::{Offset, TopicPartition};
 use crate::engine::error::{Error, Result};
 use std::ops::Range;
 
@@ -12,6 +10,19 @@ use std::ops::Range;
 pub struct Wanted {
     pub blocks: Vec<BlockRef>,
     pub out_of_time: u64,
+}
+
+impl Wanted {
+    /// In the blocks, whether they are restored or not.
+    pub fn records(&self) -> u64 {
+        self.blocks.iter().map(|block| block.entry.records).sum()
+    }
+
+    /// Of the blocks' batches.
+    pub fn bytes(&self) -> u64 {
+        let blocks = self.blocks.iter();
+        blocks.map(|block| u64::from(block.entry.raw_len)).sum()
+    }
 }
 
 /// Asks the index; reads no block.
@@ -58,16 +69,6 @@ pub fn index_tells(block: &BlockRef, cut: &Cut, filtered: bool) -> bool {
             .is_none_or(|since| entry.min_timestamp_exact && entry.min_timestamp.0 >= since)
 }
 
-/// Bytes of batches that planning would have to go through.
-pub fn to_open(wanted: &Wanted, cut: &Cut, filtered: bool) -> u64 {
-    wanted
-        .blocks
-        .iter()
-        .filter(|block| !index_tells(block, cut, filtered))
-        .map(|block| u64::from(block.entry.raw_len))
-        .sum()
-}
-
 /// The offsets that are the block's own; its bytes may reach beyond them.
 pub fn offsets(block: &BlockRef) -> Range<i64> {
     block.entry.first.0..block.entry.last.0 + 1
@@ -80,47 +81,4 @@ pub async fn off_reactor<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::Internal(format!("a worker ended early: {error}")))?
-}
-
-/// Goes through a partition as execution will, without building anything. Opens only blocks that the index does
-/// not decide.
-pub async fn predict(
-    snapshot: &Snapshot,
-    write: &WriteTopic,
-    route: &WritePartition,
-    wanted: &Wanted,
-    cancel: &CancellationToken,
-) -> Result<Finished> {
-    let shape = Shape::of(write, [route]);
-    let cut = shape.sources[0].selector.cut;
-    let filtered = write.filter.is_some();
-    let mut shaper = Shaper::predicting(shape);
-    shaper.unit_begin(route.source)?;
-    for block in &wanted.blocks {
-        if cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        if index_tells(block, &cut, filtered) {
-            let entry = &block.entry;
-            shaper.keep_run(
-                entry.first.0,
-                entry.records as i64,
-                entry.min_timestamp.0,
-                entry.max_timestamp.0,
-            )?;
-            continue;
-        }
-        let bytes = snapshot.read_block(block).await?;
-        let offsets = offsets(block);
-        shaper = off_reactor(move || {
-            shaper.block(&bytes, offsets)?;
-            Ok(shaper)
-        })
-        .await?;
-    }
-    let mut finished = shaper.finish()?;
-    if let Some(tally) = finished.sources.get_mut(&route.source) {
-        tally.dropped_by_time += wanted.out_of_time;
-    }
-    Ok(finished)
 }

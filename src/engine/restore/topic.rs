@@ -6,14 +6,14 @@ use crate::base::TimestampMs;
 use crate::base::size::format_bytes;
 use crate::base::time::{format_duration_ms, format_instant};
 use crate::engine::error::Result;
-use crate::kafka::{Client, ErrorCode, NewTopic, TopicsWanted};
+use crate::kafka::{Client, ConfigEntry, ErrorCode, NewTopic, TopicsWanted};
 use std::collections::BTreeMap;
 
 /// Kafka's own default for `retention.ms`, seven days, where the target does not tell its own.
 const DEFAULT_RETENTION_MS: i64 = 7 * 24 * 3_600_000;
 /// The broker's default `max.message.bytes`.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
-const NEVER: &str = "9223372036854775807";
+pub const NEVER: &str = "9223372036854775807";
 
 /// Configs that only make sense on the cluster they were set on.
 const NEVER_COPIED: [&str; 2] = [
@@ -54,7 +54,13 @@ pub fn room_for(largest_batch: usize, configs: &BTreeMap<String, String>) -> usi
 }
 
 /// The topic to create for `source`, before the target was asked about it.
-pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize) -> CreateTopic {
+pub fn wanted(
+    source: &SnapshotTopic,
+    name: &str,
+    partitions: i32,
+    brokers: usize,
+    largest: usize,
+) -> CreateTopic {
     let mut notes = Vec::new();
     let factor = usize::try_from(source.replication_factor)
         .unwrap_or(1)
@@ -92,7 +98,7 @@ pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize
     CreateTopic {
         source_topic: source.name.clone(),
         topic: name.to_string(),
-        partitions: source.partition_count.max(1),
+        partitions: partitions.max(1),
         // At most the source's own, which is an i16.
         replication_factor: replication_factor as i16,
         configs,
@@ -101,38 +107,43 @@ pub fn wanted(source: &SnapshotTopic, name: &str, brokers: usize, largest: usize
     }
 }
 
-/// Asks the target to validate the topic, drops configs that it does not know, and says what else it refuses.
-pub async fn validate(client: &Client, create: &mut CreateTopic) -> Result<Option<Blocked>> {
-    // One unknown config is named per answer, so as many rounds as there are configs.
-    for _ in 0..=create.restore_configs.len() {
-        let answer = client.create_topics(&[create.new_topic()], true).await?;
-        let Some((_, Err(error))) = answer.into_iter().next() else {
-            return Ok(None);
-        };
-        let text = error.to_string();
-        let unknown = (error.code() == Some(ErrorCode::INVALID_CONFIG))
-            .then(|| {
-                create
-                    .restore_configs
-                    .keys()
-                    .find(|name| text.contains("nknown") && mentions(&text, name))
-                    .cloned()
-            })
-            .flatten();
-        let Some(name) = unknown else {
-            return Ok(Some(Blocked {
-                what: format!("the target refuses topic {}: {text}", create.topic),
-                hint: None,
-            }));
-        };
-        create.restore_configs.remove(&name);
-        if create.configs.remove(&name).is_some() {
-            create
-                .notes
-                .push(format!("{name} is not copied: the target does not know it"));
+/// Topics in one request; controllers take a few thousand at most.
+const VALIDATED_AT_ONCE: usize = 500;
+
+/// Asks the target to validate the topics, drops configs that it does not know, and says what else it refuses, by
+/// place in `creates`.
+pub async fn validate(
+    client: &Client,
+    creates: &mut [CreateTopic],
+) -> Result<Vec<(usize, Blocked)>> {
+    let mut blocked = Vec::new();
+    let mut open: Vec<usize> = (0..creates.len()).collect();
+    // One unknown config is named per answer and topic, so as many rounds as there are configs.
+    while !open.is_empty() {
+        let mut again = Vec::new();
+        for part in open.chunks(VALIDATED_AT_ONCE) {
+            let new: Vec<NewTopic> = part.iter().map(|at| creates[*at].new_topic()).collect();
+            let answers = client.create_topics(&new, true).await?;
+            for (at, (_, answer)) in part.iter().zip(answers) {
+                let Err(error) = answer else { continue };
+                match creates[*at].without_unknown(&error) {
+                    true => again.push(*at),
+                    false => blocked.push((
+                        *at,
+                        Blocked {
+                            what: format!(
+                                "the target refuses topic {}: {error}",
+                                creates[*at].topic
+                            ),
+                            hint: None,
+                        },
+                    )),
+                }
+            }
         }
+        open = again;
     }
-    Ok(None)
+    Ok(blocked)
 }
 
 /// Whether `text` holds `name` as a whole word of a config's letters.
@@ -142,6 +153,24 @@ fn mentions(text: &str, name: &str) -> bool {
 }
 
 impl CreateTopic {
+    /// Drops the config that the target says it does not know; `false` if it says something else.
+    fn without_unknown(&mut self, error: &crate::kafka::Error) -> bool {
+        let text = error.to_string();
+        if error.code() != Some(ErrorCode::INVALID_CONFIG) || !text.contains("nknown") {
+            return false;
+        }
+        let mut names = self.restore_configs.keys();
+        let Some(name) = names.find(|name| mentions(&text, name)).cloned() else {
+            return false;
+        };
+        self.restore_configs.remove(&name);
+        if self.configs.remove(&name).is_some() {
+            self.notes
+                .push(format!("{name} is not copied: the target does not know it"));
+        }
+        true
+    }
+
     pub fn new_topic(&self) -> NewTopic {
         NewTopic {
             name: self.topic.clone(),
@@ -173,6 +202,7 @@ pub fn finish(
     }
     FinishTopic {
         topic: create.topic.clone(),
+        id: None,
         set,
         delete,
         would_delete: would_delete(&create.configs, oldest, largest, default_retention_ms, now),
@@ -249,35 +279,53 @@ pub async fn default_retention_ms(client: &Client) -> Result<Option<i64>> {
         .and_then(|entry| entry.value.as_deref()?.parse().ok()))
 }
 
-/// What of an existing topic's settings would spoil a restore into it.
-pub fn unfit(
-    topic: &str,
-    settings: &BTreeMap<String, String>,
-    largest_batch: usize,
-) -> (Vec<Blocked>, Vec<String>) {
-    let mut blocked = Vec::new();
-    let mut notes = Vec::new();
-    let get = |name: &str| settings.get(name).map(String::as_str);
-    if get("message.timestamp.type") == Some("LogAppendTime") {
-        blocked.push(Blocked {
-            what: format!("{topic} has message.timestamp.type=LogAppendTime: every record would get the time of the restore"),
-            hint: Some(format!("set it to CreateTime on {topic}, or restore under another name with .remap(…)")),
-        });
+pub fn is_compacted(configs: &BTreeMap<String, String>) -> bool {
+    let policy = configs.get("cleanup.policy");
+    policy.is_some_and(|policy| policy.contains("compact"))
+}
+
+/// The largest batch that a created topic takes while it is written.
+pub fn message_limit(create: &CreateTopic, largest: usize) -> usize {
+    let own = create.restore_configs.get("max.message.bytes");
+    own.and_then(|value| value.parse().ok())
+        .unwrap_or_else(|| room_for(largest, &BTreeMap::new()))
+}
+
+/// Where an existing topic's settings are not the source's own, in words.
+pub fn differences(
+    source: &SnapshotTopic,
+    target: &BTreeMap<String, ConfigEntry>,
+    replication_factor: i16,
+) -> Vec<String> {
+    const SHOWN: usize = 5;
+    let mut found = Vec::new();
+    if replication_factor != source.replication_factor {
+        found.push(format!(
+            "replication factor {replication_factor} instead of {}",
+            source.replication_factor
+        ));
     }
-    let limit = get("max.message.bytes").and_then(|value| value.parse::<usize>().ok());
-    if let Some(limit) = limit.filter(|limit| *limit < largest_batch) {
-        blocked.push(Blocked {
-            what: format!("{topic} takes batches up to {limit} bytes; the largest in the archive has {largest_batch}"),
-            hint: Some(format!("raise max.message.bytes of {topic} to {}", room_for(largest_batch, &BTreeMap::new()))),
-        });
+    for (name, wanted) in &source.configs {
+        if NEVER_COPIED.contains(&name.as_str()) {
+            continue;
+        }
+        match target.get(name).and_then(|entry| entry.value.as_ref()) {
+            Some(value) if value == wanted => {}
+            Some(value) => found.push(format!("{name} {value} instead of {wanted}")),
+            None => found.push(format!("no {name}, at the source {wanted}")),
+        }
     }
-    if get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
-        notes.push("it is compacted while records are written: verification may find fewer".into());
+    let own = target.values().filter(|entry| entry.is_override());
+    for entry in own.filter(|entry| !source.configs.contains_key(&entry.name)) {
+        let value = entry.value.as_deref().unwrap_or("(hidden)");
+        found.push(format!("{} {value}, not set at the source", entry.name));
     }
-    if get("compression.type").is_some_and(|codec| codec != "producer") {
-        notes.push("its compression.type re-encodes every batch".into());
+    let more = found.len().saturating_sub(SHOWN);
+    found.truncate(SHOWN);
+    if more > 0 {
+        found.push(format!("{more} more"));
     }
-    (blocked, notes)
+    found
 }
 
 #[cfg(test)]
