@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct Attempt {
     /// What the steps that are done came to, by ordinal.
     pub outcomes: Arc<BTreeMap<u32, Outcome>>,
-    journal: Option<(Journal, RunId, u32)>,
+    pub(super) journal: Option<(Journal, RunId, u32)>,
 }
 
 impl Attempt {
