@@ -500,3 +500,78 @@ async fn a_mapping_that_is_not_there_or_not_the_one_written_is_refused_by_name()
         damaged.stderr
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_offsets_and_headers_are_chosen_in_a_runbook() {
+    let scene = Scene::backed_up().await;
+    scene.folder.write(
+        "routes.rhai",
+        r#"restore(store("file:archive").latest())
+    .partitions("orders", "1")
+    .offsets("orders", 1, 1..4)
+    .remap_partitions(#{ "1": 0 })
+    .prefix("dr-")
+    .origin_headers(true)
+    .set_header("restored-by", "drill")
+    .to(cluster("dr"));
+"#,
+    );
+    let run = run_id(&scene.kbr(&["run", "routes.rhai", "--execute"]).expect(0));
+    let found = scene.dr.records("dr-orders", 0).unwrap();
+    let keys: Vec<&[u8]> = found.iter().map(|r| r.key.as_deref().unwrap()).collect();
+    assert_eq!(keys, [&b"order-1"[..], b"order-2", b"order-3"]);
+    let headers: Vec<(String, String)> = found[2]
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let value = value.clone().unwrap_or_default();
+            (name.clone(), String::from_utf8(value).unwrap())
+        })
+        .filter(|(name, _)| name != "x-original-timestamp" && name != "x-source-cluster")
+        .collect();
+    let text = |name: &str, value: &str| (name.to_string(), value.to_string());
+    assert_eq!(
+        headers,
+        [
+            text("x-original-offset", "3"),
+            text("x-original-partition", "1"),
+            text("restored-by", "drill"),
+        ]
+    );
+    let words = ["show-offset-mapping", &run, "--output", "csv"];
+    let mapping = scene.kbr(&words).expect(0).stdout;
+    assert!(
+        mapping.ends_with("\norders,1,1,4,dr-orders,0,0,3,3\n"),
+        "{mapping}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_key_every_record_goes_where_kafkas_partitioner_sends_its_key() {
+    let scene = Scene::backed_up().await;
+    scene.folder.write(
+        "keys.rhai",
+        r#"restore(store("file:archive").latest()).repartition(3).to(cluster("dr"));"#,
+    );
+    scene.kbr(&["run", "keys.rhai", "--execute"]).expect(0);
+    let mut found = Vec::new();
+    for partition in 0..3 {
+        for record in scene.dr.records("orders", partition).unwrap() {
+            found.push((String::from_utf8(record.key.unwrap()).unwrap(), partition));
+        }
+    }
+    found.sort();
+    // Kafka's own murmur2 of these keys, by three; each key is in both partitions of the source.
+    let places = [
+        ("order-0", 1),
+        ("order-1", 1),
+        ("order-2", 0),
+        ("order-3", 0),
+        ("order-4", 2),
+    ];
+    let wanted: Vec<(String, i32)> = places
+        .iter()
+        .flat_map(|(key, partition)| [(key.to_string(), *partition), (key.to_string(), *partition)])
+        .collect();
+    assert_eq!(found, wanted);
+}

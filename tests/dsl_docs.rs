@@ -74,7 +74,7 @@ fn every_runbook_in_the_document_passes_the_lints() {
 fn docs_tell_one_name_its_members_or_all() {
     let one = docs(Some("restore.before")).unwrap();
     assert!(
-        one.starts_with("restore.before(when: text or instant) → restore\n"),
+        one.starts_with("restore.before(when: text or instant or number) → restore\n"),
         "{one}"
     );
     assert!(one.contains("default: \"latest\""), "{one}");

@@ -496,7 +496,7 @@ impl<'a> Draft<'a> {
                 what: format!(
                     "{topic} is compacted, which removes records without a key; {} has {}",
                     self.source.name,
-                    counted(i128::from(self.keyless), "of them").replace("of thems", "of them")
+                    format!("{} of them", grouped(self.keyless))
                 ),
                 hint: Some(
                     "leave them out with .filter(|r| r.key != ()), or restore under another name"
