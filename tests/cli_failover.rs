@@ -525,7 +525,10 @@ async fn partitions_offsets_and_headers_are_chosen_in_a_runbook() {
         .iter()
         .map(|(name, value)| {
             let value = value.clone().unwrap_or_default();
-            (name.clone(), String::from_utf8(value).unwrap())
+            (
+                String::from_utf8(name.clone()).unwrap(),
+                String::from_utf8(value).unwrap(),
+            )
         })
         .filter(|(name, _)| name != "x-original-timestamp" && name != "x-source-cluster")
         .collect();

@@ -494,9 +494,9 @@ impl<'a> Draft<'a> {
         if self.keyless > 0 {
             self.write.blocked.push(Blocked {
                 what: format!(
-                    "{topic} is compacted, which removes records without a key; {} has {}",
+                    "{topic} is compacted, which removes records without a key; {} has {} of them",
                     self.source.name,
-                    format!("{} of them", grouped(self.keyless))
+                    grouped(self.keyless)
                 ),
                 hint: Some(
                     "leave them out with .filter(|r| r.key != ()), or restore under another name"
