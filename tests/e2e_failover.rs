@@ -27,11 +27,24 @@ const GROUPS: [&str; 3] = ["checkout", "audit", "late"];
 
 #[test]
 fn the_hard_data_set_survives_a_failover_record_by_record() {
-    let (source, target) = (RealKafka::source(), RealKafka::target());
+    the_hard_data_set_survives(&RealKafka::source(), &RealKafka::target());
+}
+
+#[test]
+fn the_hard_data_set_survives_a_failover_to_an_older_kafka() {
+    the_hard_data_set_survives(&RealKafka::source(), &RealKafka::old());
+}
+
+#[test]
+fn the_hard_data_set_survives_a_failover_to_a_newer_kafka() {
+    the_hard_data_set_survives(&RealKafka::old(), &RealKafka::target());
+}
+
+fn the_hard_data_set_survives(source: &RealKafka, target: &RealKafka) {
     let prefix = format!("{}.", unique("hard"));
     source.helper("dataset", &["--prefix", &prefix]);
     let folder = Folder::new();
-    folder.clusters(&[("prod", &source.bootstrap), ("dr", &target.bootstrap)]);
+    folder.clusters(&[("prod", source.bootstrap), ("dr", target.bootstrap)]);
     folder.write(
         "backup.rhai",
         &format!("backup(cluster(\"prod\")).topics(\"{prefix}*\").groups(\"{prefix}*\").to(store(\"file:archive\"));\n"),
@@ -59,7 +72,7 @@ fn the_hard_data_set_survives_a_failover_record_by_record() {
     // A dry run: a plan with a digest, and a target that is as it was.
     let dry = folder.kbr(&["run", "failover.rhai"]).expect(0);
     let digest = dry.digest();
-    assert_eq!(topics_of(&target, &prefix), Vec::<String>::new());
+    assert_eq!(topics_of(target, &prefix), Vec::<String>::new());
     let again = folder.kbr(&["run", "failover.rhai"]).expect(0);
     assert_eq!(again.digest(), digest, "the same plan has the same digest");
 
@@ -69,8 +82,8 @@ fn the_hard_data_set_survives_a_failover_record_by_record() {
     folder
         .kbr(&["run", "failover.rhai", "--execute", "--confirm", other])
         .expect(4);
-    assert_eq!(topics_of(&target, &prefix), Vec::<String>::new());
-    assert_eq!(groups_of(&target, &prefix), Vec::<String>::new());
+    assert_eq!(topics_of(target, &prefix), Vec::<String>::new());
+    assert_eq!(groups_of(target, &prefix), Vec::<String>::new());
 
     folder
         .kbr(&["run", "failover.rhai", "--execute", "--confirm", &digest])
@@ -78,8 +91,8 @@ fn the_hard_data_set_survives_a_failover_record_by_record() {
 
     let names = TOPICS.map(|topic| format!("{prefix}{topic}"));
     let new_names = names.clone().map(|name| renamed(&name));
-    let (before, after) = (Dump::of(&source, &names), Dump::of(&target, &new_names));
-    let (configs_before, configs_after) = (overrides(&source), overrides(&target));
+    let (before, after) = (Dump::of(source, &names), Dump::of(target, &new_names));
+    let (configs_before, configs_after) = (overrides(source), overrides(target));
     for (from, to) in names.iter().zip(&new_names) {
         assert_eq!(
             before.topic(from).is_empty(),
@@ -87,7 +100,7 @@ fn the_hard_data_set_survives_a_failover_record_by_record() {
             "{from}"
         );
         compare_records(before.topic(from), after.topic(to), to);
-        compare_by_kcat(&source, from, &target, to);
+        compare_by_kcat(source, from, target, to);
         // The topic's own settings are those of the source again once everything is written.
         assert_eq!(
             configs_before.get(from),
@@ -97,8 +110,8 @@ fn the_hard_data_set_survives_a_failover_record_by_record() {
     }
     for group in GROUPS {
         let group = format!("{prefix}{group}");
-        compare_next_records(&source, &target, &group);
-        compare_with_kafka_consumer_groups(&source, &target, &group, &after);
+        compare_next_records(source, target, &group);
+        compare_with_kafka_consumer_groups(source, target, &group, &after);
     }
 
     // The same plan a second time: the world is no longer the one it was made for.

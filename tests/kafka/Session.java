@@ -98,6 +98,7 @@ final class Session implements AutoCloseable {
             case "delete" -> delete(wanted);
             case "partitions" -> partitions(wanted);
             case "configure" -> configure(wanted);
+            case "configs" -> configs(wanted);
             case "quota" -> quota(wanted);
             case "write" -> write(wanted);
             case "write_on" -> writeOn(wanted);
@@ -166,6 +167,15 @@ final class Session implements AutoCloseable {
                 entry.getValue().isNull() ? AlterConfigOp.OpType.DELETE : AlterConfigOp.OpType.SET));
         admin.incrementalAlterConfigs(Map.of(resource, changes)).all().get();
         return Map.of();
+    }
+
+    /** What is set for a topic itself. */
+    private Map<String, Object> configs(JsonNode wanted) throws Exception {
+        var resource = new ConfigResource(ConfigResource.Type.TOPIC, wanted.get("topic").asText());
+        Map<String, Object> found = new TreeMap<>();
+        for (ConfigEntry entry : admin.describeConfigs(List.of(resource)).all().get().get(resource).entries())
+            if (entry.source() == ConfigEntry.ConfigSource.DYNAMIC_TOPIC_CONFIG) found.put(entry.name(), entry.value());
+        return Map.of("configs", found);
     }
 
     /** The rate at which brokers let a client of this name read; null: as fast as it likes. */
@@ -246,7 +256,8 @@ final class Session implements AutoCloseable {
     /**
      * Records that differ from each other in every field. `size`: bytes of a value that do not compress, null: short
      * texts. `keys`: how many different keys there are. `flush`: a batch ends after so many. `tombstones`: every so
-     * many-th value is null. `time` and `step`: timestamps; `shuffle` scatters them.
+     * many-th value is null. `time` and `step`: timestamps; `shuffle` scatters them. `by_key`: the producer's own
+     * partitioner chooses the partition.
      */
     private static ProducerRecord<byte[], byte[]> record(JsonNode wanted, String topic, int partition, long number) {
         long time = wanted.path("time").asLong(1_748_736_000_000L);
@@ -265,7 +276,8 @@ final class Session implements AutoCloseable {
         } else {
             value = bytes(wanted.path("text").asText("value") + " " + partition + "/" + number);
         }
-        var record = new ProducerRecord<>(topic, partition, time + tick * step, key, value);
+        Integer chosen = wanted.path("by_key").asBoolean() ? null : partition;
+        var record = new ProducerRecord<>(topic, chosen, time + tick * step, key, value);
         if (wanted.path("headers").asBoolean()) {
             record.headers().add("trace", bytes("first-" + number)).add("trace", bytes("second-" + number)).add("trace", null);
             if (number % 2 == 0) record.headers().add("empty", new byte[0]).add("", bytes("a key without letters"));
