@@ -44,7 +44,7 @@ fn the_hard_data_set_survives(source: &RealKafka, target: &RealKafka) {
     let prefix = format!("{}.", unique("hard"));
     source.helper("dataset", &["--prefix", &prefix]);
     let folder = Folder::new();
-    folder.clusters(&[("prod", source.bootstrap), ("dr", target.bootstrap)]);
+    folder.clusters(&[("prod", &source.bootstrap), ("dr", &target.bootstrap)]);
     folder.write(
         "backup.rhai",
         &format!("backup(cluster(\"prod\")).topics(\"{prefix}*\").groups(\"{prefix}*\").to(store(\"file:archive\"));\n"),

@@ -7,6 +7,7 @@ mod engine_restore_support;
 mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
+mod toxiproxy;
 
 use engine_restore_support::{NOW, Row, archive, made};
 use kbr::archive::Snapshot;
@@ -14,12 +15,13 @@ use kbr::base::{Progress, TimestampMs};
 use kbr::engine::restore::{self, WriteContext, WriteProgress, WriteTopic};
 use kbr::kafka::{Client, ConnectOptions, ProducerIdentity};
 use proxy::{Fault, Proxy};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::RealKafka;
 use tokio::net::TcpListener;
+use toxiproxy::{Toxic, Toxiproxy};
 
 /// Two years before now.
 const OLD: TimestampMs = TimestampMs(NOW.0 - 2 * 365 * 86_400_000);
@@ -253,4 +255,129 @@ async fn a_leader_killed_while_it_is_written_to_leaves_every_record_once() {
     scene.assert_as_planned(&report, "a leader killed");
     scene.assert_every_record_once(&kafka, "a leader killed");
     assert_ne!(scene.client.leader(&at).await.unwrap(), leader);
+}
+
+/// What Toxiproxy can do to a connection, and whether it ends it.
+fn toxics() -> Vec<(Toxic, bool)> {
+    let toxic = |kind, stream, attributes| Toxic {
+        kind,
+        stream,
+        attributes,
+    };
+    vec![
+        (
+            toxic(
+                "latency",
+                "downstream",
+                json!({ "latency": 120, "jitter": 100 }),
+            ),
+            false,
+        ),
+        (
+            toxic("bandwidth", "upstream", json!({ "rate": 400 })),
+            false,
+        ),
+        (
+            toxic(
+                "slicer",
+                "upstream",
+                json!({ "average_size": 700, "size_variation": 600, "delay": 20 }),
+            ),
+            false,
+        ),
+        // What was on its way does not arrive: neither the rest of a request nor the answer to it.
+        (toxic("timeout", "upstream", json!({ "timeout": 60 })), true),
+        (
+            toxic("timeout", "downstream", json!({ "timeout": 60 })),
+            true,
+        ),
+        // A connection ends within a frame.
+        (
+            toxic("limit_data", "upstream", json!({ "bytes": 30_000 })),
+            true,
+        ),
+        (
+            toxic("limit_data", "downstream", json!({ "bytes": 70 })),
+            true,
+        ),
+        (
+            toxic("reset_peer", "downstream", json!({ "timeout": 0 })),
+            true,
+        ),
+    ]
+}
+
+async fn whatever_toxiproxy_does(version: &'static str) {
+    let _turn = ONE_CLUSTER_AT_A_TIME.lock().await;
+    let start = || {
+        let toxiproxy = Toxiproxy::start();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let advertised = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}");
+        let kafka = RealKafka::start_with(version, 1, &[&advertised, FORGETFUL]);
+        toxiproxy.proxy(port, &kafka.bootstrap);
+        (toxiproxy, kafka)
+    };
+    let (toxiproxy, kafka) = tokio::task::spawn_blocking(start).await.unwrap();
+    let toxiproxy = Arc::new(toxiproxy);
+    let mut faults: Vec<Option<(Toxic, bool)>> = toxics().into_iter().map(Some).collect();
+    // Without a toxic it is the whole proxy that is down for a while.
+    faults.push(None);
+    for fault in faults {
+        let what = match &fault {
+            Some((toxic, _)) => format!("{version}: {} {}", toxic.kind, toxic.stream),
+            None => format!("{version}: nobody answers"),
+        };
+        let scene = Scene::of(&kafka.bootstrap, 40).await;
+        let before = toxiproxy.connections();
+        let done = Arc::new(AtomicU64::new(0));
+        let (strike, over) = (fault.clone(), done.clone());
+        let proxy = toxiproxy.clone();
+        let trouble = tokio::task::spawn_blocking(move || {
+            let mut strikes = 0;
+            // The restore has its own limit of time, and this ends with it.
+            while over.load(Ordering::SeqCst) == 0 {
+                std::thread::sleep(Duration::from_millis(150));
+                match &strike {
+                    Some((toxic, _)) => proxy.add(toxic),
+                    None => proxy.enable(false),
+                }
+                std::thread::sleep(Duration::from_millis(250));
+                match &strike {
+                    Some((toxic, _)) => proxy.remove(toxic),
+                    None => proxy.enable(true),
+                }
+                strikes += 1;
+            }
+            strikes
+        });
+        let context = WriteContext {
+            // So that it takes a while, and is struck several times.
+            limit: Some(1 << 20),
+            ..WriteContext::unrecorded()
+        };
+        let report = scene.write(&context).await;
+        done.store(1, Ordering::SeqCst);
+        let strikes = trouble.await.unwrap();
+        let report = report.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(strikes > 1, "{what}: it was over too soon");
+        let again = toxiproxy.connections() - before;
+        if fault.is_none_or(|(_, ends)| ends) {
+            // The first ones, of which there are a few, and those after a strike.
+            assert!(again > 3, "{what}: {again} connections, none was cut");
+        }
+        scene.assert_as_planned(&report, &what);
+        scene.assert_every_record_once(&kafka, &what);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_toxiproxy_does_every_record_is_there_once_on_kafka_4_3_0() {
+    whatever_toxiproxy_does("4.3.0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_toxiproxy_does_every_record_is_there_once_on_kafka_3_9_2() {
+    whatever_toxiproxy_does("3.9.2").await;
 }
