@@ -580,3 +580,43 @@ async fn by_key_every_record_goes_where_kafkas_partitioner_sends_its_key() {
         .collect();
     assert_eq!(found, wanted);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_of_a_time_a_topic_is_what_it_was_then_also_where_it_was_made_anew_since() {
+    let scene = Scene::backed_up().await;
+    let after_first = kbr::base::time::now();
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    scene.prod.delete_topic("orders").unwrap();
+    scene.prod.create_topic("orders", 1, &[]).unwrap();
+    scene.prod.append("orders", 0, &batch("another")).unwrap();
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    let restore = |name: &str, chosen: &str, prefix: &str| {
+        let script = format!(
+            "restore(store(\"file:archive\").{chosen}).prefix(\"{prefix}\").to(cluster(\"dr\"));\n"
+        );
+        scene.folder.write(name, &script);
+        scene.kbr(&["run", name, "--execute"])
+    };
+    let keys = |topic: &str, partition: i32| -> Vec<String> {
+        let records = scene.dr.records(topic, partition).unwrap();
+        let key = |at: usize| String::from_utf8(records[at].key.clone().unwrap()).unwrap();
+        (0..records.len()).map(key).collect()
+    };
+    let then = format!("at({})", after_first.0);
+    restore("then.rhai", &then, "then.").expect(0);
+    let first: Vec<String> = (0..5).map(|order| format!("order-{order}")).collect();
+    for partition in 0..2 {
+        assert_eq!(keys("then.orders", partition), first);
+    }
+    restore("now.rhai", "latest()", "now.").expect(0);
+    assert_eq!(keys("now.orders", 0), ["another"]);
+    assert!(scene.dr.records("now.orders", 1).is_err());
+    // Before the first backup there is nothing to go back to.
+    let before = restore("before.rhai", "at(\"2020-01-01T00:00:00Z\")", "before.");
+    assert_ne!(before.code, 0);
+    let text = before.text();
+    assert!(
+        text.contains("E0365") && text.contains("the oldest is of"),
+        "{text}"
+    );
+}

@@ -104,7 +104,10 @@ impl Scene {
         let folder = &backups.folder;
         let plan = folder.kbr(&["run", "restore.rhai"]).expect(0);
         let text = plan.text();
-        assert!(text.contains("asks first: its retention of 7 d 0 h then removes records"), "{text}");
+        assert!(
+            text.contains("asks first: its retention of 7 d 0 h then removes records"),
+            "{text}"
+        );
         let refused = folder.kbr(&["run", "restore.rhai", "--execute"]).expect(3);
         assert!(refused.text().contains("7 d"), "{}", refused.text());
         let digest = plan.digest();
