@@ -329,7 +329,7 @@ async fn whatever_toxiproxy_does(version: &'static str) {
             Some((toxic, _)) => format!("{version}: {} {}", toxic.kind, toxic.stream),
             None => format!("{version}: nobody answers"),
         };
-        let scene = Scene::of(&kafka.bootstrap, 40).await;
+        let scene = Scene::of(&kafka.bootstrap, 20).await;
         let before = toxiproxy.connections();
         let done = Arc::new(AtomicU64::new(0));
         let (strike, over) = (fault.clone(), done.clone());
@@ -354,7 +354,7 @@ async fn whatever_toxiproxy_does(version: &'static str) {
         });
         let context = WriteContext {
             // So that it takes a while, and is struck several times.
-            limit: Some(1 << 20),
+            limit: Some(3 << 19),
             ..WriteContext::unrecorded()
         };
         let report = scene.write(&context).await;
