@@ -170,8 +170,7 @@ async fn a_gate_that_stops_the_run_does_not_advise_to_write_twice() {
         .at_terminal(&["run", "failover.rhai", "--execute"], "\n")
         .expect(3);
     assert!(
-        ran.stdout
-            .contains("run the same command without --execute and read its plan"),
+        ran.stdout.contains("asks again; what is done stays"),
         "{}",
         ran.stdout
     );
@@ -231,7 +230,7 @@ async fn a_write_that_fails_says_what_it_left() {
         ran.stderr
     );
     assert!(
-        ran.stderr.contains("again     delete orders_dr before"),
+        ran.stderr.contains("now       kbr resume "),
         "{}",
         ran.stderr
     );

@@ -44,8 +44,8 @@ pub use manifest::{
 };
 pub use open::{Archive, parse_generation, parse_head};
 pub use prune::{
-    Back, DataGoing, Fate, ObjectGoing, ObjectKind, PlannedPoint, Policy, Progressed, PrunePlan,
-    Pruned, Tip, UndeletePlan, Why,
+    Back, DataGoing, Fate, FoundCommit, ObjectGoing, ObjectKind, PlannedPoint, Policy, Progressed,
+    PrunePlan, Pruned, Tip, UndeletePlan, Why,
 };
 pub use reader::{ArchivedHeader, ArchivedRecord, PartitionReader, Within};
 pub use retention::{

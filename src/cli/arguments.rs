@@ -55,6 +55,16 @@ pub enum Command {
         after_help = "Examples:\n  kbr show-offset-mapping 20261121-0914-k7 --topic orders --partition 3\n  kbr show-offset-mapping 20261121-0914-k7 --topic orders --offset 120310\n  kbr show-offset-mapping 20261121-0914-k7 --output csv > mapping.csv"
     )]
     ShowOffsetMapping(ShowOffsetMapping),
+    /// Go on with a run that did not come to its end
+    #[command(
+        after_help = "Examples:\n  kbr resume\n  kbr resume 20261121-0914-k7\n\nWithout a run: the newest that is not finished. What is done stays; a step that had begun is compared with\nwhat is there before it goes on. Only gates that nobody has approved in the run are asked."
+    )]
+    Resume(Resume),
+    /// Show a plan that kbr run --save wrote; with --execute, execute exactly it
+    #[command(
+        after_help = "Examples:\n  kbr run dr-failover.rhai --save plan.json\n  kbr apply plan.json\n  kbr apply plan.json --execute --confirm 7f3a91c20de4"
+    )]
+    Apply(Apply),
     /// List the generations of an archive
     #[command(after_help = "Examples:\n  kbr list prod\n  kbr list file:archive/prod --limit 0")]
     List(inspect::List),
@@ -88,11 +98,7 @@ pub enum Command {
 
     // Words of the design that a hand may already know: refused by name, not as unknown words.
     #[command(hide = true)]
-    Resume(Rest),
-    #[command(hide = true)]
     Undo(Rest),
-    #[command(hide = true)]
-    Apply(Rest),
     #[command(hide = true)]
     Test(Rest),
     #[command(hide = true)]
@@ -133,8 +139,8 @@ pub struct Run {
     /// Evaluate as of this instant, as the command under an earlier plan says
     #[arg(long, value_name = "INSTANT")]
     pub now: Option<String>,
-    /// Write the plan to a file
-    #[arg(long, value_name = "FILE", hide = true)]
+    /// Write the plan to a file, for kbr apply
+    #[arg(long, value_name = "PLAN", conflicts_with = "execute")]
     pub save: Option<PathBuf>,
     /// The runbook's own arguments: --NAME VALUE
     #[arg(last = true, value_name = "RUNBOOK ARGUMENTS")]
@@ -258,6 +264,43 @@ pub struct ShowOffsetMapping {
     /// The form of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub output: MappingForm,
+}
+
+#[derive(Args, Debug)]
+pub struct Resume {
+    /// The run's id, or the beginning of it
+    pub run: Option<String>,
+    /// Approve the gates that are left, with the digest of the run's plan
+    #[arg(long, value_name = "DIGEST")]
+    pub confirm: Option<String>,
+    /// Show every partition
+    #[arg(long)]
+    pub detail: bool,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    #[command(flatten)]
+    pub progress: Progress,
+}
+
+#[derive(Args, Debug)]
+pub struct Apply {
+    /// The plan
+    pub file: PathBuf,
+    /// Execute the plan, after showing it
+    #[arg(long)]
+    pub execute: bool,
+    /// Approve exactly the plan with this digest (at least 12 characters of it)
+    #[arg(long, value_name = "DIGEST", requires = "execute")]
+    pub confirm: Option<String>,
+    /// Show every partition
+    #[arg(long)]
+    pub detail: bool,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    #[command(flatten)]
+    pub progress: Progress,
 }
 
 #[derive(Args, Debug)]

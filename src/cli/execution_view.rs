@@ -8,8 +8,8 @@ use crate::base::text::grouped;
 use crate::base::time::format_duration_ms;
 use crate::base::{NoProgress, ProgressHandle};
 use crate::run::{
-    Answer, Approval, Approver, GateSection, PlanDocument, PlannedStep, Question, RunEnd,
-    RunReport, StepDocument, StepResult, StepState, Watcher,
+    Answer, Approval, Approver, ExitClass, GateSection, PlanDocument, PlannedStep, Question,
+    RunEnd, RunReport, StepDocument, StepResult, StepState, Watcher,
 };
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -95,7 +95,7 @@ impl<'a> ExecutionView<'a> {
         let done = report
             .steps
             .iter()
-            .filter(|step| matches!(step.state, StepState::Done(_) | StepState::NoChange))
+            .filter(|step| step.state.is_done())
             .count();
         let time = format_duration_ms(report.elapsed.as_millis() as i64);
         let steps = crate::base::text::counted(done as i128, "step");
@@ -151,10 +151,26 @@ impl<'a> ExecutionView<'a> {
             }
         }
         if with_journal {
+            if can_go_on(report) {
+                out.push_str(&format!("  go on: kbr resume {}\n", report.run));
+            }
             out.push_str(&format!("  report: kbr show {}\n", report.run));
         }
         harmless(&out)
     }
+}
+
+/// Whether resuming the run is the way on: it did not come to its end, and something of it was done.
+fn can_go_on(report: &RunReport) -> bool {
+    let ended = matches!(
+        report.end,
+        RunEnd::Done | RunEnd::Incomplete | RunEnd::Damaged
+    );
+    let began = report.steps.iter().any(|step| match &step.state {
+        StepState::Failed(error) => error.exit != Some(ExitClass::Drift),
+        state => state.is_done(),
+    });
+    !ended && began
 }
 
 /// What a run that ended early has done and not done.
@@ -244,7 +260,7 @@ impl Watcher for ExecutionView<'_> {
             return;
         };
         let mark = match result.state {
-            StepState::Done(_) => '✓',
+            StepState::Done(_) | StepState::DoneBefore(_) => '✓',
             StepState::NoChange => '=',
             StepState::Failed(_) => '✗',
             StepState::NotRun => ' ',

@@ -6,13 +6,16 @@
 mod arguments;
 mod causes;
 mod columns;
+mod execution;
 mod execution_view;
 mod inspect;
 mod offset_mapping;
 mod plan_view;
 mod progress_view;
 mod report;
+mod resume;
 mod runbook;
+mod saved;
 mod scripts;
 mod show;
 mod style;
@@ -66,9 +69,9 @@ fn dispatch(command: Command) -> ExitClass {
             print(&String::from_utf8_lossy(&script));
             (Output::Text, Ok(ExitClass::Done))
         }
-        Command::Resume(_) => (Output::Text, Err(not_in_this_version("resume"))),
+        Command::Resume(arguments) => (arguments.output, resume::resume(arguments)),
+        Command::Apply(arguments) => (arguments.output, saved::apply(arguments)),
         Command::Undo(_) => (Output::Text, Err(not_in_this_version("undo"))),
-        Command::Apply(_) => (Output::Text, Err(not_in_this_version("apply"))),
         Command::Test(_) => (Output::Text, Err(not_in_this_version("test"))),
         Command::Repl(_) => (Output::Text, Err(not_in_this_version("repl"))),
     };

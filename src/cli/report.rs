@@ -62,6 +62,12 @@ impl Report {
         self.fact("now", text)
     }
 
+    /// With this to do, and nothing else that was said to do.
+    pub fn instead_now(mut self, text: impl Into<String>) -> Self {
+        self.facts.retain(|(label, _)| label != "now");
+        self.now(text)
+    }
+
     /// A finding of `kbr check`, or the finding inside a script's error.
     pub fn of_finding(finding: &Finding, file: &str, text: &str) -> Self {
         let mut report = Self::usage(finding.code, &finding.message);
@@ -261,6 +267,9 @@ impl From<&RunError> for Report {
             RunError::Stale { .. } => code("E0407", report)
                 .why("a plan expires after an hour by the real clock")
                 .now("plan again: the same command without --execute, --confirm and --now"),
+            RunError::StillRuns(_) => code("E0444", report)
+                .why("another process works on it")
+                .now("wait for its end; kbr show tells how far it is"),
             RunError::Journal(error) => Report::from(error),
             RunError::Config(error) => Report::from(error),
         }

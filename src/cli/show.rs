@@ -47,7 +47,10 @@ pub fn history(arguments: History) -> Result<ExitClass, Box<Report>> {
                         run.runbook.clone(),
                         run.plan.short(),
                         format!("{} of {}", run.done, run.steps),
-                        run.end.clone(),
+                        match run.attempts {
+                            0 | 1 => run.end.clone(),
+                            _ => format!("{}, resumed", run.end),
+                        },
                     ]
                 })
                 .collect();
@@ -132,6 +135,9 @@ fn draw(record: &RunRecord, style: Style, detail: bool) -> String {
         "began     {}   {ended}\n",
         format_instant(summary.started)
     ));
+    for resumed in &record.resumed {
+        out.push_str(&format!("resumed   {resumed}\n"));
+    }
     out.push_str(&format!(
         "plan      {}   approved: {}\n",
         summary.plan.short(),
@@ -168,7 +174,8 @@ fn draw(record: &RunRecord, style: Style, detail: bool) -> String {
     harmless(&out)
 }
 
-fn mark(fate: Option<&JournalledStep>) -> (char, Option<String>) {
+/// The mark and the time of a step by its fate.
+pub fn mark(fate: Option<&JournalledStep>) -> (char, Option<String>) {
     let Some(fate) = fate else {
         return (' ', None);
     };
@@ -182,7 +189,8 @@ fn mark(fate: Option<&JournalledStep>) -> (char, Option<String>) {
     }
 }
 
-fn below(fate: &JournalledStep, detail: bool) -> Vec<String> {
+/// What stands below it.
+pub fn below(fate: &JournalledStep, detail: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(outcome) = &fate.outcome {
         lines.extend(outcome.lines.iter().cloned());

@@ -3,6 +3,8 @@
 //! Its fingerprint is its text and what it captured, never its name, which differs between processes. It runs
 //! without verbs, clock, print or environment: with equal input it gives equal answers, in plan and execution.
 
+mod saved;
+
 use super::engine;
 use super::failure::Failure;
 use super::kind::Kind;

@@ -10,6 +10,7 @@ mod native;
 use super::closure::{Closure, Session};
 use super::failure::Failure;
 use super::kind::Kind;
+use super::source::Source;
 use super::values::Instant;
 use crate::base::TimestampMs;
 use crate::engine::restore::{
@@ -17,6 +18,7 @@ use crate::engine::restore::{
 };
 use native::{Node, Row};
 use rhai::{Array, Dynamic, ImmutableString, Map};
+use serde::Deserialize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A record in a filter closure. Text where the bytes are UTF-8, bytes where not, `()` for null.
@@ -136,6 +138,16 @@ impl RecordPredicate {
             on_error,
             idle: Arc::default(),
         }
+    }
+
+    /// Made again from what `RecordFilter::saved` kept.
+    pub fn load(source: &Source, saved: &serde_json::Value) -> Result<Self, Failure> {
+        let on_error = OnError::deserialize(&saved["on_error"])
+            .map_err(|error| Failure::script("E0440", error.to_string()))?;
+        Ok(Self::new(
+            Closure::load(source, &saved["closure"])?,
+            on_error,
+        ))
     }
 
     pub fn open(&self) -> Result<PredicateSession, Failure> {
@@ -283,6 +295,10 @@ impl RecordFilter for RecordPredicate {
 
     fn on_error(&self) -> OnError {
         self.on_error
+    }
+
+    fn saved(&self) -> serde_json::Value {
+        serde_json::json!({ "closure": self.closure.saved(), "on_error": self.on_error })
     }
 }
 

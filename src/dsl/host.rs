@@ -66,6 +66,8 @@ impl Host {
         };
         let mut plan = Plan::new(id, arguments.0.clone(), now);
         plan.rehearsal = world.is_rehearsal();
+        plan.text = source.text.clone();
+        plan.config = world.config().path.clone();
         Arc::new(Self {
             world,
             runtime: tokio::runtime::Handle::current(),

@@ -232,6 +232,33 @@ impl World {
         Ok(handle)
     }
 
+    /// The store of a saved plan: `url` as it was written, `at` the same from anywhere.
+    pub async fn saved_store(
+        &self,
+        name: &str,
+        url: &str,
+        at: &str,
+    ) -> Result<Arc<StoreHandle>, WorldError> {
+        let mut stores = self.stores.lock().await;
+        if let Some(known) = stores.get(at) {
+            return Ok(known.clone());
+        }
+        let failed = |source| WorldError::Store {
+            name: name.to_string(),
+            place: "the saved plan".to_string(),
+            source,
+        };
+        let handle = Arc::new(StoreHandle {
+            name: name.to_string(),
+            url: url.parse().map_err(failed)?,
+            store: Store::open(&at.parse().map_err(failed)?)
+                .await
+                .map_err(failed)?,
+        });
+        stores.insert(at.to_string(), handle.clone());
+        Ok(handle)
+    }
+
     /// The end of the chain of an archive that this machine's journal has seen; none in a rehearsal.
     pub fn witness(&self, archive_id: uuid::Uuid) -> Option<Witnessed> {
         if self.is_rehearsal() {

@@ -1,13 +1,17 @@
-//! A step's way to the journal while its effect is under way, and what the steps before it came to.
+//! A step's way to the journal while its effect is under way, and what earlier attempts of the same run left there.
 
 use super::{Journal, Outcome, RunId, StepError, StoredMapping};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// One execution of a step.
+/// One execution of a step. The first unless the run is resumed.
 #[derive(Clone, Default)]
 pub struct Attempt {
+    /// From 1; a resumed run counts on.
+    pub number: u32,
+    /// What earlier attempts noted for this step, oldest first.
+    pub notes: Vec<Value>,
     /// What the steps that are done came to, by ordinal.
     pub outcomes: Arc<BTreeMap<u32, Outcome>>,
     pub(super) journal: Option<(Journal, RunId, u32)>,
@@ -23,10 +27,13 @@ impl Attempt {
 
     /// For tests and for steps outside a run: nothing is kept.
     pub fn unrecorded() -> Self {
-        Self::default()
+        Self {
+            number: 1,
+            ..Self::default()
+        }
     }
 
-    /// Keeps what must be known after a crash; it is on disk when this returns.
+    /// Keeps what a later attempt must know; it is on disk when this returns.
     pub fn note(&self, note: &Value) -> Result<(), StepError> {
         match &self.journal {
             Some((journal, run, ordinal)) => journal

@@ -213,8 +213,11 @@ impl RunReport {
                     "state": result.state.word(),
                     "elapsed_ms": result.elapsed.as_millis() as u64,
                 });
-                if let StepState::Done(outcome) = &result.state {
+                if let StepState::Done(outcome) | StepState::DoneBefore(outcome) = &result.state {
                     step["outcome"] = json!(outcome);
+                }
+                if matches!(result.state, StepState::DoneBefore(_)) {
+                    step["before"] = json!(true);
                 }
                 step
             })
@@ -236,9 +239,14 @@ impl RunReport {
 }
 
 impl StepState {
+    /// Nothing is left to do of it.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done(_) | Self::DoneBefore(_) | Self::NoChange)
+    }
+
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Done(_) => "done",
+            Self::Done(_) | Self::DoneBefore(_) => "done",
             Self::NoChange => "no_change",
             Self::Failed(_) => "failed",
             Self::NotRun => "not_run",

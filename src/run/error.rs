@@ -126,6 +126,8 @@ pub enum RunError {
     ShortDigest { given: String, plan: Digest },
     #[error("the plan is {} old; nothing was changed", crate::base::time::format_duration_ms(*.age_ms))]
     Stale { age_ms: i64 },
+    #[error("run {0} still runs; nothing was changed")]
+    StillRuns(super::RunId),
     #[error("{0}")]
     Journal(#[from] JournalError),
     #[error("{0}")]
@@ -144,7 +146,9 @@ fn steps(blocked: &[(u32, Vec<super::Blocked>)]) -> String {
 impl RunError {
     pub fn exit(&self) -> ExitClass {
         match self {
-            Self::Blocked(_) | Self::NotReached(_) | Self::Journal(_) => ExitClass::Failed,
+            Self::Blocked(_) | Self::NotReached(_) | Self::StillRuns(_) | Self::Journal(_) => {
+                ExitClass::Failed
+            }
             Self::ConfirmationRequired(_) => ExitClass::ConfirmationRequired,
             Self::WrongDigest { .. } | Self::Stale { .. } => ExitClass::Drift,
             Self::ShortDigest { .. } | Self::Config(_) => ExitClass::Usage,

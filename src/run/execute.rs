@@ -2,12 +2,15 @@
 //!
 //! Everything that can refuse a plan as a whole is asked before the run is journalled, so that an error from
 //! [`execute`] always means: nothing was changed. After that the run has an id, and what happens is in its report.
+//!
+//! [`resume`] goes on with a run that did not come to its end, in the same order: what is done is passed over, a step
+//! that began is reconciled with the world first, and only gates that nobody has approved in that run are asked.
 
 use super::document::add_totals;
 use super::{
     Answer, Approval, Approver, Attempt, ExitClass, GateSection, Item, Journal, JournalError,
-    Outcome, Plan, PlannedStep, Question, RunError, RunId, StepContext, StepError, Total,
-    plan::PLAN_LIFETIME_MS,
+    Outcome, Plan, PlannedStep, Question, Reconciled, RunError, RunId, RunLock, SoFar, StateSoFar,
+    StepContext, StepError, Total, plan::PLAN_LIFETIME_MS,
 };
 use crate::base::{CancellationToken, NoProgress, Pause, ProgressHandle, time};
 use futures::FutureExt;
@@ -49,6 +52,8 @@ pub struct Execution<'a> {
 #[derive(Clone, Debug)]
 pub enum StepState {
     Done(Outcome),
+    /// By an earlier attempt of the same run.
+    DoneBefore(Outcome),
     NoChange,
     Failed(StepError),
     /// The run ended before it.
@@ -98,15 +103,67 @@ pub struct RunReport {
 /// Applies a plan. An error means that nothing was changed; a failure after the run began is in the report.
 pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport, RunError> {
     let gates = plan.gates();
-    refuse(plan, &gates, &execution.approval)?;
-    let run = execution
-        .journal
-        .begin_run(&plan.document(), execution.approval.word())?;
+    refuse(plan)?;
+    let age_ms = time::now().0 - plan.now.0;
+    if age_ms > PLAN_LIFETIME_MS {
+        return Err(RunError::Stale { age_ms });
+    }
+    refuse_approval(plan, &gates, &execution.approval)?;
+    let word = execution.approval.word();
+    let (run, lock) = execution.journal.begin_run(plan, word)?;
+    let so_far = SoFar {
+        attempts: 1,
+        ..SoFar::default()
+    };
+    Ok(work(plan, gates, execution, run, &so_far, lock).await)
+}
+
+/// Goes on with a run. `plan` is the one it was begun with; `lock` is the run's, taken before `so_far` was read, so that
+/// nobody else goes on with it. An error means that nothing was changed.
+pub async fn resume(
+    plan: &Plan,
+    run: RunId,
+    so_far: &SoFar,
+    lock: RunLock,
+    execution: Execution<'_>,
+) -> Result<RunReport, RunError> {
+    refuse(plan)?;
+    let gates = unanswered(plan, so_far);
+    refuse_approval(plan, &gates, &execution.approval)?;
+    let word = execution.approval.word();
+    execution.journal.resume_run(&run, word)?;
+    let so_far = SoFar {
+        attempts: so_far.attempts + 1,
+        ..so_far.clone()
+    };
+    Ok(work(plan, gates, execution, run, &so_far, lock).await)
+}
+
+/// The gates that a resumed run asks: those before a step that is not done and that nobody has approved in it.
+pub fn unanswered(plan: &Plan, so_far: &SoFar) -> Vec<GateSection> {
+    let mut gates = plan.gates();
+    gates.retain(|section| {
+        let done = |(planned, _): &(PlannedStep, _)| so_far.is_done(planned.ordinal);
+        let over = !section.steps.is_empty() && section.steps.iter().all(done);
+        !over && !so_far.approved.contains(&section.before)
+    });
+    gates
+}
+
+async fn work(
+    plan: &Plan,
+    gates: Vec<GateSection>,
+    execution: Execution<'_>,
+    run: RunId,
+    so_far: &SoFar,
+    lock: RunLock,
+) -> RunReport {
     execution.watcher.run_started(&run);
     let mut running = Running {
         plan,
         gates,
         execution,
+        so_far,
         outcomes: Arc::default(),
         report: RunReport {
             steps: plan
@@ -135,24 +192,28 @@ pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport,
         Ok(()) => RunEnd::Incomplete,
         Err(end) => end,
     };
-    if let Err(error) = running.execution.journal.end_run(&report) {
+    let finished = matches!(
+        report.end,
+        RunEnd::Done | RunEnd::Incomplete | RunEnd::Damaged
+    );
+    match running.execution.journal.end_run(&report) {
+        Ok(()) if finished => lock.remove(),
+        Ok(()) => {}
         // The effects are done and their outcomes written; only the last line is missing. It must not pass
         // as success, nor hide an earlier failure.
-        if matches!(
-            report.end,
-            RunEnd::Done | RunEnd::Incomplete | RunEnd::Damaged
-        ) {
+        Err(error) if finished => {
             report.end = RunEnd::Failed {
                 ordinal: 0,
                 error: journal_failed(error),
             };
         }
+        Err(_) => {}
     }
-    Ok(report)
+    report
 }
 
-/// Every reason to run nothing at all.
-fn refuse(plan: &Plan, gates: &[GateSection], approval: &Approval) -> Result<(), RunError> {
+/// Every reason of the plan's own to run nothing at all.
+fn refuse(plan: &Plan) -> Result<(), RunError> {
     let blocked = plan.blocked();
     if !blocked.is_empty() {
         return Err(RunError::Blocked(blocked));
@@ -160,10 +221,15 @@ fn refuse(plan: &Plan, gates: &[GateSection], approval: &Approval) -> Result<(),
     if let Some(stopped) = &plan.stopped {
         return Err(RunError::NotReached(stopped.clone()));
     }
-    let age_ms = time::now().0 - plan.now.0;
-    if age_ms > PLAN_LIFETIME_MS {
-        return Err(RunError::Stale { age_ms });
-    }
+    Ok(())
+}
+
+/// Whether these gates may be passed.
+fn refuse_approval(
+    plan: &Plan,
+    gates: &[GateSection],
+    approval: &Approval,
+) -> Result<(), RunError> {
     match approval {
         Approval::Digest(given) => {
             let digest = plan.digest();
@@ -195,6 +261,7 @@ struct Running<'a> {
     plan: &'a Plan,
     gates: Vec<GateSection>,
     execution: Execution<'a>,
+    so_far: &'a SoFar,
     /// What the steps that are done came to.
     outcomes: Arc<BTreeMap<u32, Outcome>>,
     report: RunReport,
@@ -250,6 +317,7 @@ impl Running<'_> {
         };
         let journalled = self.execution.journal.gate(
             &self.report.run,
+            section.before,
             &ordinals,
             self.execution.approval.word(),
             answer == Answer::Yes,
@@ -269,37 +337,33 @@ impl Running<'_> {
 
     async fn step(&mut self, planned: &PlannedStep) -> Result<(), RunEnd> {
         let began = Instant::now();
-        let context = StepContext {
-            progress: self.execution.watcher.step_started(planned),
-            cancel: self.execution.cancel.clone(),
-            run: self.report.run.to_string(),
-            now: self.plan.now,
-            rehearsal: self.plan.rehearsal,
-            pause: Pause::of_process(),
-            attempt: Attempt {
-                outcomes: self.outcomes.clone(),
-                ..Attempt::of(self.execution.journal, &self.report.run, planned.ordinal)
-            },
+        let before = match self.so_far.state(planned.ordinal) {
+            StateSoFar::Done(outcome) => Some(outcome.clone()),
+            StateSoFar::NoChange => Some(Outcome::default()),
+            StateSoFar::NotBegun | StateSoFar::Begun => None,
         };
-        let state = match self.effect(planned, &context, began).await {
-            Ok(Some(outcome)) => {
-                add_totals(&mut self.report.totals, &outcome.totals);
-                self.report
-                    .incomplete
-                    .extend(outcome.incomplete.iter().cloned());
-                self.report.damaged.extend(outcome.damaged.iter().cloned());
-                Arc::make_mut(&mut self.outcomes).insert(planned.ordinal, outcome.clone());
-                StepState::Done(outcome)
+        let state = match before {
+            Some(outcome) => {
+                self.add(planned.ordinal, &outcome);
+                StepState::DoneBefore(outcome)
             }
-            Ok(None) => StepState::NoChange,
-            Err(error) => StepState::Failed(error),
+            None => match self.attempt(planned, began).await {
+                Ok(Some(outcome)) => {
+                    self.add(planned.ordinal, &outcome);
+                    StepState::Done(outcome)
+                }
+                Ok(None) => StepState::NoChange,
+                Err(error) => StepState::Failed(error),
+            },
         };
         let result = StepResult {
             ordinal: planned.ordinal,
             state,
             elapsed: began.elapsed(),
         };
-        self.execution.watcher.step_ended(planned, &result);
+        if !matches!(result.state, StepState::DoneBefore(_)) {
+            self.execution.watcher.step_ended(planned, &result);
+        }
         let failed = match &result.state {
             StepState::Failed(error) => Some(error.clone()),
             _ => None,
@@ -323,6 +387,71 @@ impl Running<'_> {
         }
     }
 
+    /// Adds what a step came to to what the run comes to.
+    fn add(&mut self, ordinal: u32, outcome: &Outcome) {
+        add_totals(&mut self.report.totals, &outcome.totals);
+        let (incomplete, damaged) = (&outcome.incomplete, &outcome.damaged);
+        self.report.incomplete.extend(incomplete.iter().cloned());
+        self.report.damaged.extend(damaged.iter().cloned());
+        Arc::make_mut(&mut self.outcomes).insert(ordinal, outcome.clone());
+    }
+
+    /// One step, and its failure in the journal: also one that came before the effect, which is the world's fault then.
+    async fn attempt(
+        &self,
+        planned: &PlannedStep,
+        began: Instant,
+    ) -> Result<Option<Outcome>, StepError> {
+        let (journal, run) = (self.execution.journal, &self.report.run);
+        let known = self.so_far.steps.get(&planned.ordinal);
+        let context = StepContext {
+            progress: self.execution.watcher.step_started(planned),
+            cancel: self.execution.cancel.clone(),
+            run: run.to_string(),
+            now: self.plan.now,
+            rehearsal: self.plan.rehearsal,
+            pause: Pause::of_process(),
+            attempt: Attempt {
+                number: self.so_far.attempts,
+                notes: known.map(|step| step.notes.clone()).unwrap_or_default(),
+                outcomes: self.outcomes.clone(),
+                ..Attempt::of(journal, run, planned.ordinal)
+            },
+        };
+        let ended = match self.so_far.state(planned.ordinal) {
+            StateSoFar::Begun => self.reconcile(planned, &context, began).await,
+            _ => self.effect(planned, &context, began).await,
+        };
+        if let Err(error) = &ended {
+            // The step's own error matters more than a journal that cannot take it.
+            let _ = journal.failed(run, planned.ordinal, error, began.elapsed());
+        }
+        ended
+    }
+
+    /// A step that an earlier attempt began: how far it came decides how it goes on.
+    async fn reconcile(
+        &self,
+        planned: &PlannedStep,
+        context: &StepContext,
+        began: Instant,
+    ) -> Result<Option<Outcome>, StepError> {
+        let found = self.reading(planned.step.reconcile(context)).await?;
+        match found {
+            Reconciled::Done(outcome) => self.done(planned, *outcome, began).map(Some),
+            Reconciled::NotDone => self.effect(planned, context, began).await,
+            // What it replaces is in the journal since its first intent, which still holds.
+            Reconciled::Partial(_) => self.apply_step(planned, context, began).await.map(Some),
+            Reconciled::Foreign(what) => Err(StepError::new(
+                "E0442",
+                "the interrupted step cannot go on: somebody else was there meanwhile",
+            )
+            .exit(ExitClass::Drift)
+            .fact("found", what)
+            .now("look at it, and plan again from what is there: kbr run FILE")),
+        }
+    }
+
     /// One step, from the drift check to the journalled outcome; `None`: nothing had to change.
     async fn effect(
         &self,
@@ -343,27 +472,37 @@ impl Running<'_> {
         journal
             .intent(run, planned.ordinal, &old)
             .map_err(journal_failed)?;
+        self.apply_step(planned, context, began).await.map(Some)
+    }
+
+    async fn apply_step(
+        &self,
+        planned: &PlannedStep,
+        context: &StepContext,
+        began: Instant,
+    ) -> Result<Outcome, StepError> {
         let grace = async {
             self.execution.cancel.cancelled().await;
             tokio::time::sleep(CANCEL_GRACE).await;
         };
-        let applied = tokio::select! {
-            applied = unwound(step.apply(context)) => applied,
+        let outcome = tokio::select! {
+            applied = unwound(planned.step.apply(context)) => applied,
             () = grace => Err(StepError::interrupted("the step did not stop in time and was left where it is")),
-        };
-        match applied {
-            Ok(outcome) => {
-                journal
-                    .outcome(run, planned.ordinal, &outcome, began.elapsed())
-                    .map_err(journal_failed)?;
-                Ok(Some(outcome))
-            }
-            Err(error) => {
-                // The step's own error matters more than a journal that cannot take it.
-                let _ = journal.failed(run, planned.ordinal, &error, began.elapsed());
-                Err(error)
-            }
-        }
+        }?;
+        self.done(planned, outcome, began)
+    }
+
+    fn done(
+        &self,
+        planned: &PlannedStep,
+        outcome: Outcome,
+        began: Instant,
+    ) -> Result<Outcome, StepError> {
+        let (journal, run) = (self.execution.journal, &self.report.run);
+        journal
+            .outcome(run, planned.ordinal, &outcome, began.elapsed())
+            .map_err(journal_failed)?;
+        Ok(outcome)
     }
 
     /// Reads have no effect, so a cancel may drop them at once.

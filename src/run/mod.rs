@@ -13,6 +13,7 @@ mod error;
 mod execute;
 mod journal;
 mod plan;
+mod saved;
 mod step;
 
 pub use approval::{Answer, Approval, Approver, Question};
@@ -22,15 +23,17 @@ pub use config::{ClusterConfig, Config, ConfigError, RehearseConfig, StoreConfig
 pub use document::{ItemDocument, PlanDocument, StepDocument, StepStatus, Summary};
 pub use error::{ExitClass, RunError, StepError};
 pub use execute::{
-    Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute,
+    Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute, resume,
+    unanswered,
 };
 pub use journal::{
-    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunRecord,
-    StoredMapping, Witness, journal_path,
+    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunLock, RunRecord,
+    SoFar, StateSoFar, StepSoFar, StoredMapping, Witness, journal_path,
 };
 pub use plan::{
     ArchiveFact, ClusterFact, GateSection, Item, Plan, PlannedStep, RunbookId, Span, Stopped,
 };
+pub use saved::{SavedItem, SavedParts, SavedPlan};
 pub use step::{
     Blocked, Cell, Detail, Gate, Outcome, Reconciled, Step, StepContext, StepKind, StepView, Total,
     ViewLine,

@@ -8,6 +8,7 @@ use crate::base::{Digest, TimestampMs};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A place in a runbook: line and column from 1, length in characters.
@@ -115,6 +116,10 @@ impl GateSection {
 #[derive(Clone)]
 pub struct Plan {
     pub runbook: RunbookId,
+    /// The runbook's whole text.
+    pub text: Arc<str>,
+    /// The `kbr.toml` that its names were looked up in.
+    pub config: Option<PathBuf>,
     /// What was given after `--`.
     pub arguments: BTreeMap<String, String>,
     /// The clock of the evaluation.
@@ -137,6 +142,8 @@ impl Plan {
     pub fn new(runbook: RunbookId, arguments: BTreeMap<String, String>, now: TimestampMs) -> Self {
         Self {
             runbook,
+            text: "".into(),
+            config: None,
             arguments,
             now,
             now_read: false,

@@ -2,7 +2,7 @@
 //!
 //! Everything in a plan is one of these, so that showing, approving, journalling and executing are written once.
 
-use super::{Attempt, StepError};
+use super::{Attempt, SavedParts, StepError};
 use crate::base::{CancellationToken, NoProgress, Pause, ProgressHandle, TimestampMs, text};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ pub trait Step: Send + Sync {
     fn observed(&self) -> Value {
         Value::Null
     }
+    /// The step as it is kept, for it to be rebuilt as it is without evaluating the runbook again. No secret is in it.
+    fn saved(&self, parts: &mut SavedParts) -> Value;
     /// Why it must be confirmed, if it must.
     fn gate(&self) -> Option<Gate> {
         None
@@ -44,9 +46,7 @@ pub trait Step: Send + Sync {
     /// The effect, read back.
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError>;
     /// After a crash between intent and outcome: how far it came.
-    async fn reconcile(&self, _context: &StepContext) -> Result<Reconciled, StepError> {
-        Ok(Reconciled::Foreign("this kind of step cannot tell".into()))
-    }
+    async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError>;
 }
 
 /// What kind of effect; the word in the plan's second column.
@@ -326,11 +326,14 @@ pub struct Total {
 }
 
 /// How far an interrupted step came.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reconciled {
-    Done,
+    /// With what it came to.
+    Done(Box<Outcome>),
+    /// Nothing of it happened: it is checked and applied as if it had not begun.
     NotDone,
+    /// How far it came; applying it again goes on from there, and its preconditions no longer hold.
     Partial(String),
     /// The world shows neither the old nor the new state: somebody else was there.
     Foreign(String),

@@ -53,6 +53,10 @@ pub struct FakeStep {
     pub cancels: Option<CancellationToken>,
     /// Fails for its own reason after that.
     pub fails_after_cancel: bool,
+    /// Keeps its name in the journal before its effect.
+    pub notes: bool,
+    /// What is found of it after a crash.
+    pub reconciled: Reconciled,
 }
 
 pub fn step(name: &'static str, events: &Events) -> FakeStep {
@@ -74,6 +78,8 @@ pub fn step(name: &'static str, events: &Events) -> FakeStep {
         observed: Value::Null,
         cancels: None,
         fails_after_cancel: false,
+        notes: false,
+        reconciled: Reconciled::NotDone,
     }
 }
 
@@ -105,6 +111,9 @@ impl Step for FakeStep {
     fn observed(&self) -> Value {
         self.observed.clone()
     }
+    fn saved(&self, _: &mut SavedParts) -> Value {
+        json!({ "fake": self.name })
+    }
     fn gate(&self) -> Option<Gate> {
         self.gate.map(|word| Gate::new("moves offsets", word))
     }
@@ -124,12 +133,26 @@ impl Step for FakeStep {
             false => Ok(()),
         }
     }
+    async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError> {
+        let attempt = &context.attempt;
+        self.events.push(format!(
+            "reconcile {} in attempt {} after {} done with {}",
+            self.name,
+            attempt.number,
+            attempt.outcomes.len(),
+            json!(attempt.notes)
+        ));
+        Ok(self.reconciled.clone())
+    }
     async fn old_values(&self, _: &StepContext) -> Result<Value, StepError> {
         self.events.push(format!("old {}", self.name));
         Ok(json!({ "offset": 9_007_199_254_740_993_i64 }))
     }
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
         self.events.push(format!("apply {}", self.name));
+        if self.notes {
+            context.attempt.note(&json!({ "id": self.name }))?;
+        }
         if self.aborts {
             std::process::abort();
         }

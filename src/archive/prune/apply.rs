@@ -40,17 +40,10 @@ impl PrunePlan {
     /// Commits, then deletes. What it does not come to delete, the next prune does.
     pub async fn apply(&self, archive: &Archive, how: Progressed<'_>) -> Result<Pruned> {
         let tip = tip_of(archive, self.tip).await?;
-        let mut done = Pruned {
-            commit: None,
-            marked: self.marks(),
-            deleted: self.deletes(),
-            objects: 0,
-            bytes: 0,
-            left: 0,
-        };
         if !self.objects.is_empty() {
             check_clock(archive).await?;
         }
+        let mut committed = None;
         if let Some(retention) = &self.retention {
             let mut retention = retention.clone();
             let now = self.now.max(time::now());
@@ -63,8 +56,26 @@ impl PrunePlan {
                 own.since = now;
             }
             how.progress.doing("committing what goes");
-            done.commit = Some(commit(archive, &tip, &retention, how.run, now).await?);
+            committed = Some(commit(archive, &tip, &retention, how.run, now).await?);
         }
+        self.delete_all(archive, committed, how).await
+    }
+
+    /// What comes after the commit.
+    pub(super) async fn delete_all(
+        &self,
+        archive: &Archive,
+        commit: Option<Tip>,
+        how: Progressed<'_>,
+    ) -> Result<Pruned> {
+        let mut done = Pruned {
+            commit,
+            marked: self.marks(),
+            deleted: self.deletes(),
+            objects: 0,
+            bytes: 0,
+            left: 0,
+        };
         how.progress.doing("deleting objects");
         how.progress
             .total(self.objects.len() as u64, self.bytes_now());

@@ -10,9 +10,11 @@ pub(super) mod holdings;
 mod objects;
 mod plan;
 mod policy;
+mod reconcile;
 mod undelete;
 
 pub use apply::{Progressed, Pruned};
 pub use plan::{DataGoing, Fate, ObjectGoing, ObjectKind, PlannedPoint, PrunePlan, Tip, Why};
 pub use policy::Policy;
+pub use reconcile::FoundCommit;
 pub use undelete::{Back, UndeletePlan};

@@ -23,7 +23,7 @@ pub struct Tip {
 }
 
 /// What a prune would do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PrunePlan {
     pub archive_id: uuid::Uuid,
     pub archive_url: String,

@@ -6,9 +6,10 @@ use super::plan::Tip;
 use crate::archive::retention::{Retention, Standing};
 use crate::archive::{Archive, Error, Result};
 use crate::base::{TimestampMs, time};
+use serde::{Deserialize, Serialize};
 
 /// What an undelete would do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UndeletePlan {
     pub archive_id: uuid::Uuid,
     pub archive_url: String,
@@ -26,7 +27,7 @@ pub struct UndeletePlan {
 }
 
 /// A recovery point that comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Back {
     pub number: u64,
     pub consistency_point: TimestampMs,

@@ -210,6 +210,11 @@ impl<'a> PlanView<'a> {
         out
     }
 
+    /// A note below a step that the step itself does not have.
+    pub fn note(&self, text: &str, paint: Paint) -> String {
+        self.indented(text, paint)
+    }
+
     /// A note below a step: indented, broken between words.
     fn indented(&self, text: &str, paint: Paint) -> String {
         wrapped(text, self.style.width.saturating_sub(INDENT))
@@ -365,6 +370,10 @@ pub enum Typed {
     File(String),
     /// `kbr NAME`
     Script(String),
+    /// `kbr apply PLAN`
+    Saved(String),
+    /// `kbr resume RUN`
+    Resumed(String),
 }
 
 impl From<&str> for Typed {
@@ -379,6 +388,9 @@ impl Typed {
         let (mut command, separator) = match self {
             Self::File(file) => (format!("kbr run {}{options}", quoted(file)), " --"),
             Self::Script(name) => (format!("kbr {name}{options}"), ""),
+            // The arguments are in the plan.
+            Self::Saved(file) => return format!("kbr apply {}{options}", quoted(file)),
+            Self::Resumed(run) => return format!("kbr resume {run}{options}"),
         };
         if !plan.arguments.is_empty() {
             command.push_str(&format!("{separator} {}", runbook_arguments(plan)));
@@ -389,8 +401,11 @@ impl Typed {
 
 /// The exact command that executes this plan.
 pub fn command_to_execute(plan: &PlanDocument, typed: &Typed) -> String {
-    let mut options = " --execute".to_string();
-    if plan.now_read {
+    let mut options = match typed {
+        Typed::Resumed(_) => String::new(),
+        _ => " --execute".to_string(),
+    };
+    if plan.now_read && matches!(typed, Typed::File(_) | Typed::Script(_)) {
         options.push_str(&format!(" --now {}", plan.now));
     }
     options.push_str(&format!(" --confirm {}", plan.digest.short()));

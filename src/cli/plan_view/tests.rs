@@ -25,6 +25,9 @@ impl Step for Shown {
     fn view(&self) -> StepView {
         self.view.clone()
     }
+    fn saved(&self, _: &mut crate::run::SavedParts) -> serde_json::Value {
+        serde_json::Value::Null
+    }
     fn pinned(&self) -> Value {
         json!(self.view)
     }
@@ -36,6 +39,9 @@ impl Step for Shown {
     }
     async fn check(&self, _: &StepContext) -> Result<(), StepError> {
         Ok(())
+    }
+    async fn reconcile(&self, _: &StepContext) -> Result<crate::run::Reconciled, StepError> {
+        Ok(crate::run::Reconciled::NotDone)
     }
     async fn apply(&self, _: &StepContext) -> Result<Outcome, StepError> {
         Ok(Outcome::default())

@@ -1,15 +1,19 @@
 //! The step that adds a generation to an archive.
 
+use super::saved::{SavedCluster, SavedStore};
 use super::{step_error, value};
+use crate::archive::Generation;
+use crate::base::Digest;
 use crate::base::PartitionSet;
 use crate::base::size::format_bytes;
 use crate::base::text::{counted, first_few, grouped};
 use crate::base::time::format_duration_ms;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::world::StoreHandle;
-use crate::engine::backup::{self, Plan, PlanTopic, TopicState};
+use crate::engine::backup::{self, FoundGeneration, Plan, PlanTopic, TopicState};
 use crate::run::{
-    Blocked, Cell, Detail, Outcome, Step, StepContext, StepError, StepKind, StepView,
+    Blocked, Cell, Detail, Outcome, Reconciled, SavedParts, Step, StepContext, StepError, StepKind,
+    StepView,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -82,6 +86,17 @@ impl Step for BackupStep {
         })
     }
 
+    fn saved(&self, parts: &mut SavedParts) -> Value {
+        let place = parts.place(&self.run, || {
+            json!({
+                "plan": value(&self.run.plan),
+                "cluster": value(&SavedCluster::from(&self.run.cluster)),
+                "store": value(&SavedStore::from(&*self.run.store)),
+            })
+        });
+        json!({ "step": "backup", "part": place })
+    }
+
     fn pinned(&self) -> Value {
         let plan = &self.run.plan;
         let topics: Vec<Value> = plan
@@ -145,9 +160,29 @@ impl Step for BackupStep {
         .map_err(step_error)
     }
 
+    async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError> {
+        let ours = |name: &str| {
+            (1..=context.attempt.number).any(|attempt| name == name_of(&context.run, attempt))
+        };
+        let plan = &self.run.plan;
+        let found = backup::reconcile(plan, &self.run.store.store, ours)
+            .await
+            .map_err(step_error)?;
+        Ok(match found {
+            FoundGeneration::None => Reconciled::NotDone,
+            FoundGeneration::Ours(generation, digest) => {
+                Reconciled::Done(Box::new(committed(&generation, digest)))
+            }
+            FoundGeneration::Other(run) => Reconciled::Foreign(format!(
+                "generation {} of {} was committed by run {run}",
+                plan.generation, self.run.store.url
+            )),
+        })
+    }
+
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
         let how = backup::Run {
-            name: context.run.clone(),
+            name: name_of(&context.run, context.attempt.number),
             progress: context.progress.clone(),
             cancel: context.cancel.clone(),
         };
@@ -180,6 +215,46 @@ impl Step for BackupStep {
         outcome.damaged = report.damaged;
         Ok(outcome)
     }
+}
+
+/// What an attempt at a run calls itself in the archive, where every name is used once.
+fn name_of(run: &str, attempt: u32) -> String {
+    match attempt {
+        1 => run.to_string(),
+        later => format!("{run}-{later}"),
+    }
+}
+
+/// The outcome of a backup that was committed right before its process ended, as far as its generation tells it.
+fn committed(generation: &Generation, digest: Digest) -> Outcome {
+    let segments = generation
+        .topics
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .flat_map(|partition| &partition.segments);
+    let records: u64 = segments.map(|segment| segment.records).sum();
+    let mut outcome = Outcome::of(json!({
+        "archive_id": generation.archive_id,
+        "generation": generation.number,
+        "digest": digest,
+        "consistency_point": generation.consistency_point,
+        "partial": generation.partial,
+    }))
+    .line(format!(
+        "generation {} was committed before the run was interrupted",
+        generation.number
+    ));
+    // A checkpoint lists what earlier generations hold as well.
+    if !generation.checkpoint {
+        outcome = outcome.total("records archived", records);
+    }
+    if generation.partial {
+        outcome.incomplete.push(format!(
+            "generation {} says that it is not all that was asked for",
+            generation.number
+        ));
+    }
+    outcome
 }
 
 /// `1.1 GiB of batches in 12 s, 94 MiB/s; 317 MiB stored`

@@ -1,9 +1,15 @@
 //! A step that stands for what is in the way of a whole verb: a selection that matches nothing.
 
-use crate::run::{Blocked, Outcome, Step, StepContext, StepError, StepKind, StepView, ViewLine};
+use super::value;
+use crate::run::{
+    Blocked, Outcome, Reconciled, SavedParts, Step, StepContext, StepError, StepKind, StepView,
+    ViewLine,
+};
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+#[derive(Serialize, Deserialize)]
 pub struct BlockedStep {
     pub target: String,
     pub blocks: Vec<Blocked>,
@@ -28,6 +34,10 @@ impl Step for BlockedStep {
         }
     }
 
+    fn saved(&self, _parts: &mut SavedParts) -> Value {
+        json!({ "step": "blocked", "blocked": value(self) })
+    }
+
     fn pinned(&self) -> Value {
         json!({ "target": self.target, "blocks": self.blocks })
     }
@@ -38,6 +48,10 @@ impl Step for BlockedStep {
 
     async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
         Err(StepError::new("E0402", "this step is blocked"))
+    }
+
+    async fn reconcile(&self, _context: &StepContext) -> Result<Reconciled, StepError> {
+        Ok(Reconciled::NotDone)
     }
 
     async fn apply(&self, _context: &StepContext) -> Result<Outcome, StepError> {

@@ -2,12 +2,15 @@
 
 mod backup;
 mod blocked;
+mod load;
 mod offsets;
 mod prepare;
 mod prune;
 mod restore;
+mod saved;
 
 pub use backup::{BackupRun, backup};
+pub use load::load;
 pub use offsets::{ResetRun, offsets};
 pub use prune::{PruneRun, UndeleteRun, prune, undelete};
 pub use restore::{RestoreRun, restore};

@@ -1,17 +1,24 @@
 //! The step that moves consumer groups: every group of it in one transaction.
 
+use super::saved::SavedCluster;
 use super::value;
 use crate::base::Digest;
 use crate::base::text::{counted, grouped};
 use crate::dsl::verbs::clusters::Cluster;
 use crate::engine::offsets::{self, Error, Moved, Plan, Summary};
 use crate::run::{
-    Blocked, Cell, Detail, Gate, Outcome, Reconciled, Step, StepContext, StepError, StepKind,
-    StepView, ViewLine,
+    Blocked, Cell, Detail, Gate, Outcome, Reconciled, SavedParts, Step, StepContext, StepError,
+    StepKind, StepView, ViewLine,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the coordinator waits for a transaction that nobody ends.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// So many offsets that somebody else has committed are named.
+const FOREIGN_SHOWN: usize = 3;
 
 /// A planned reset.
 pub struct ResetRun {
@@ -140,6 +147,16 @@ impl Step for ResetStep {
         }
     }
 
+    fn saved(&self, parts: &mut SavedParts) -> Value {
+        let place = parts.place(&self.run, || {
+            json!({
+                "plan": value(&*self.run.plan),
+                "cluster": value(&SavedCluster::from(&self.run.cluster)),
+            })
+        });
+        json!({ "step": "reset", "part": place })
+    }
+
     fn pinned(&self) -> Value {
         let plan = &self.run.plan;
         json!({
@@ -237,9 +254,18 @@ impl Step for ResetStep {
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
         let client = &self.run.cluster.0.client;
         let id = self.transactional_id(&context.run);
-        let report = offsets::apply(&self.run.plan, client, &id)
-            .await
-            .map_err(|error| self.error(error))?;
+        let report = match context.attempt.number {
+            1 => offsets::apply(&self.run.plan, client, &id).await,
+            // Of what an earlier attempt has moved one by one, only the rest; and nobody may have come back meanwhile.
+            _ => {
+                let left = offsets::remaining(&self.run.plan, client).await;
+                let left = left.map_err(|error| self.error(error))?;
+                let checked = offsets::check(&left, client).await;
+                checked.map_err(|error| self.error(error))?;
+                offsets::apply(&left, client, &id).await
+            }
+        }
+        .map_err(|error| self.error(error))?;
         let moved = report.groups.len() as u64;
         let outcome = Outcome::of(value(&report)).total("groups moved", moved);
         Ok(match &report.how {
@@ -250,23 +276,50 @@ impl Step for ResetStep {
         })
     }
 
-    async fn reconcile(&self, _context: &StepContext) -> Result<Reconciled, StepError> {
+    async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError> {
         let client = &self.run.cluster.0.client;
+        let id = self.transactional_id(&context.run);
+        // A transaction that the interrupted attempt left open hides what was committed; taking its id over ends it.
+        let ended = client
+            .init_producer_id(Some(&id), TRANSACTION_TIMEOUT)
+            .await;
+        match ended {
+            Ok(_) => {}
+            // Then there was none either: the groups were moved one by one.
+            Err(error) if error.transactions_not_allowed() => {}
+            Err(error) => return Err(StepError::caused_by(error)),
+        }
         let state = offsets::reconcile(&self.run.plan, client)
             .await
             .map_err(|error| self.error(error))?;
         Ok(match state {
-            offsets::Reconciled::Done => Reconciled::Done,
+            offsets::Reconciled::Done => {
+                let groups = self.run.plan.group_names();
+                let outcome = Outcome::of(json!({ "groups": groups, "found": "moved already" }))
+                    .total("groups moved", groups.len() as u64);
+                Reconciled::Done(Box::new(outcome))
+            }
             offsets::Reconciled::NotDone => Reconciled::NotDone,
             offsets::Reconciled::Partial { moved, left } => Reconciled::Partial(format!(
                 "{} moved, {} not",
                 counted(moved as i64, "offset"),
                 grouped(left as i64)
             )),
-            offsets::Reconciled::Foreign { rows } => Reconciled::Foreign(format!(
-                "{} neither the old nor the new",
-                counted(rows.len() as i64, "offset")
-            )),
+            offsets::Reconciled::Foreign { rows } => Reconciled::Foreign(
+                rows.iter()
+                    .map(|row| {
+                        let found = row.found.map_or("nothing".to_string(), |o| grouped(o.0));
+                        format!(
+                            "group {} has {found} committed on {}, neither what it had nor {}",
+                            row.group,
+                            row.partition,
+                            grouped(row.wanted.0)
+                        )
+                    })
+                    .take(FOREIGN_SHOWN)
+                    .collect::<Vec<_>>()
+                    .join("; "),
+            ),
         })
     }
 }

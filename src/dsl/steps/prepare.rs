@@ -1,18 +1,30 @@
 //! The step that sets aside what an existing topic's configs would do to records while they are written. The last steps
 //! of the restore put them back; what they were stands in the journal.
 
-use super::restore::RestoreRun;
+use super::restore::{RestoreRun, other_than};
 use super::step_error;
 use crate::base::text::counted;
 use crate::engine::restore::{self, PrepareTopic};
-use crate::run::{Cell, Detail, Gate, Outcome, Step, StepContext, StepError, StepKind, StepView};
+use crate::run::{
+    Cell, Detail, Gate, Outcome, Reconciled, SavedParts, Step, StepContext, StepError, StepKind,
+    StepView,
+};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) struct PrepareStep {
     pub run: Arc<RestoreRun>,
+    /// Its place among the plan's prepares.
+    pub index: usize,
     pub prepare: PrepareTopic,
+}
+
+impl PrepareStep {
+    fn outcome(&self) -> Outcome {
+        let prepare = &self.prepare;
+        Outcome::of(json!({ "topic": prepare.topic, "id": prepare.id, "set": prepare.set }))
+    }
 }
 
 #[async_trait]
@@ -46,6 +58,10 @@ impl Step for PrepareStep {
                 .to_vec(),
             rows: rows.collect(),
         })
+    }
+
+    fn saved(&self, parts: &mut SavedParts) -> Value {
+        self.run.saved("prepare", self.index, parts)
     }
 
     fn pinned(&self) -> Value {
@@ -87,8 +103,25 @@ impl Step for PrepareStep {
         restore::prepare_topic(&self.prepare, &self.run.cluster.0.client)
             .await
             .map_err(step_error)?;
-        Ok(Outcome::of(
-            json!({ "topic": self.prepare.topic, "id": self.prepare.id, "set": self.prepare.set }),
-        ))
+        Ok(self.outcome())
+    }
+
+    async fn reconcile(&self, _context: &StepContext) -> Result<Reconciled, StepError> {
+        let (prepare, client) = (&self.prepare, &self.run.cluster.0.client);
+        if let Some(what) =
+            other_than(restore::same_topic(&prepare.topic, prepare.id, client).await)?
+        {
+            return Ok(Reconciled::Foreign(what));
+        }
+        let done = restore::is_prepared(prepare, client).await;
+        if done.map_err(step_error)? {
+            return Ok(Reconciled::Done(Box::new(self.outcome())));
+        }
+        // Set all at once or not at all: anything else than what was there before is somebody else's.
+        let checked = restore::check_prepare_topic(prepare, client).await;
+        Ok(match other_than(checked)? {
+            None => Reconciled::NotDone,
+            Some(what) => Reconciled::Foreign(what),
+        })
     }
 }

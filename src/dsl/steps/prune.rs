@@ -1,9 +1,10 @@
 //! The steps that prune an archive and bring back what is marked.
 
+use super::saved::SavedStore;
 use super::value;
 use crate::archive::{
-    self, Archive, DataGoing, Fate, ObjectKind, PlannedPoint, Progressed, PrunePlan, Tip,
-    UndeletePlan, Why,
+    self, Archive, DataGoing, Fate, FoundCommit, ObjectKind, PlannedPoint, Progressed, PrunePlan,
+    Tip, UndeletePlan, Why,
 };
 use crate::base::TimestampMs;
 use crate::base::size::format_bytes;
@@ -11,7 +12,8 @@ use crate::base::text::{counted, grouped};
 use crate::base::time::{format_duration_ms, format_instant};
 use crate::dsl::world::StoreHandle;
 use crate::run::{
-    Cell, Detail, Gate, Outcome, Step, StepContext, StepError, StepKind, StepView, ViewLine,
+    Cell, Detail, Gate, Outcome, Reconciled, SavedParts, Step, StepContext, StepError, StepKind,
+    StepView, ViewLine,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -102,6 +104,16 @@ impl Step for PruneStep {
         }
     }
 
+    fn saved(&self, parts: &mut SavedParts) -> Value {
+        let place = parts.place(&self.run, || {
+            json!({
+                "plan": value(&self.run.plan),
+                "store": value(&SavedStore::from(&*self.run.store)),
+            })
+        });
+        json!({ "step": "prune", "part": place })
+    }
+
     fn pinned(&self) -> Value {
         let plan = &self.run.plan;
         let objects: Vec<&str> = plan.objects.iter().map(|o| o.path.as_str()).collect();
@@ -157,6 +169,17 @@ impl Step for PruneStep {
         Ok(json!({ "objects": value(&self.run.plan.objects) }))
     }
 
+    async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError> {
+        let archive = open(&self.run.store).await?;
+        Ok(match self.found(&archive, &context.run).await? {
+            FoundCommit::None => Reconciled::NotDone,
+            FoundCommit::Ours(_) => {
+                Reconciled::Partial("committed; deletions may be left".to_string())
+            }
+            FoundCommit::Other(run) => self::foreign(&self.run.store, &run),
+        })
+    }
+
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
         let archive = open(&self.run.store).await?;
         let how = Progressed {
@@ -164,12 +187,16 @@ impl Step for PruneStep {
             progress: context.progress.as_ref(),
             cancel: &context.cancel,
         };
-        let done = self
-            .run
-            .plan
-            .apply(&archive, how)
-            .await
-            .map_err(step_error)?;
+        let plan = &self.run.plan;
+        let found = match context.attempt.number {
+            1 => FoundCommit::None,
+            _ => self.found(&archive, &context.run).await?,
+        };
+        let done = match found {
+            FoundCommit::Ours(commit) => plan.go_on(&archive, commit, how).await,
+            FoundCommit::None | FoundCommit::Other(_) => plan.apply(&archive, how).await,
+        }
+        .map_err(step_error)?;
         let mut outcome = Outcome::of(committed(value(&done), archive.archive_id(), done.commit))
             .total("objects deleted", done.objects)
             .line(format!(
@@ -189,7 +216,17 @@ impl Step for PruneStep {
     }
 }
 
+/// Somebody else has committed to the archive.
+fn foreign(store: &StoreHandle, run: &str) -> Reconciled {
+    Reconciled::Foreign(format!("run {run} has committed to {} since", store.url))
+}
+
 impl PruneStep {
+    async fn found(&self, archive: &Archive, run: &str) -> Result<FoundCommit, StepError> {
+        let found = self.run.plan.reconcile(archive, run).await;
+        found.map_err(step_error)
+    }
+
     /// What is deleted by this prune.
     fn show_deleted(&self, lines: &mut Vec<ViewLine>) {
         let plan = &self.run.plan;
@@ -514,6 +551,16 @@ impl Step for UndeleteStep {
         }
     }
 
+    fn saved(&self, parts: &mut SavedParts) -> Value {
+        let place = parts.place(&self.run, || {
+            json!({
+                "plan": value(&self.run.plan),
+                "store": value(&SavedStore::from(&*self.run.store)),
+            })
+        });
+        json!({ "step": "undelete", "part": place })
+    }
+
     fn pinned(&self) -> Value {
         let plan = &self.run.plan;
         let back: Vec<u64> = plan.comes_back.iter().map(|back| back.number).collect();
@@ -525,6 +572,16 @@ impl Step for UndeleteStep {
         self.run.plan.check(&archive).await.map_err(step_error)
     }
 
+    async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError> {
+        let archive = open(&self.run.store).await?;
+        let found = self.run.plan.reconcile(&archive, &context.run).await;
+        Ok(match found.map_err(step_error)? {
+            FoundCommit::None => Reconciled::NotDone,
+            FoundCommit::Ours(commit) => Reconciled::Done(Box::new(self.outcome(Some(commit)))),
+            FoundCommit::Other(run) => foreign(&self.run.store, &run),
+        })
+    }
+
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
         let archive = open(&self.run.store).await?;
         let done = self
@@ -533,9 +590,15 @@ impl Step for UndeleteStep {
             .apply(&archive, &context.run)
             .await
             .map_err(step_error)?;
+        Ok(self.outcome(done))
+    }
+}
+
+impl UndeleteStep {
+    fn outcome(&self, commit: Option<Tip>) -> Outcome {
         let back = self.run.plan.comes_back.len();
-        let said = json!({ "commit": value(&done) });
-        Ok(Outcome::of(committed(said, archive.archive_id(), done))
-            .line(format!("{} back", counted(back as i64, "generation"))))
+        let said = json!({ "commit": value(&commit) });
+        Outcome::of(committed(said, self.run.plan.archive_id, commit))
+            .line(format!("{} back", counted(back as i64, "generation")))
     }
 }

@@ -20,6 +20,7 @@ mod identity;
 mod open_transactions;
 mod options;
 mod plan;
+mod reconcile;
 mod report;
 mod select;
 mod survey;
@@ -34,5 +35,6 @@ pub use plan::{
     Blocked, Parent, Plan, PlanAsked, PlanCluster, PlanGroups, PlanPartition, PlanTopic,
     RemovedTopic, TopicState,
 };
+pub use reconcile::{FoundGeneration, reconcile};
 pub use report::{BackedUp, Failure, Report};
 pub use survey::{check, plan};

@@ -193,6 +193,23 @@ pub async fn reconcile(plan: &Plan, target: &Client) -> Result<Reconciled> {
     Ok(judge(plan, &current))
 }
 
+/// What is left of a plan that was carried out in part: rows that were moved already are at their target now.
+pub async fn remaining(plan: &Plan, target: &Client) -> Result<Plan> {
+    let current = committed(target, &plan.group_names()).await?;
+    let mut left = plan.clone();
+    for row in &mut left.rows {
+        let partition = row.target_partition();
+        let found = current
+            .get(&row.group)
+            .and_then(|offsets| offsets.get(&partition))
+            .map(|committed| committed.offset);
+        if row.target.as_ref().ok() == found.as_ref() {
+            row.from = found;
+        }
+    }
+    Ok(left)
+}
+
 fn judge(plan: &Plan, current: &Current) -> Reconciled {
     let (mut moved, mut left) = (0, 0);
     let mut foreign = Vec::new();

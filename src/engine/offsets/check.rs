@@ -5,11 +5,11 @@ use super::plan::Plan;
 use super::resolve::{Current, topics_by_group};
 use crate::base::{Offset, TopicPartition};
 use crate::kafka::{Client, GroupDescription, Isolation, Member, OffsetAt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A group with members that read a topic it would be moved on. Their next commit would overwrite the reset unseen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveGroup {
     pub group: String,
     pub state: String,

@@ -12,7 +12,7 @@ mod options;
 mod plan;
 mod resolve;
 
-pub use apply::{Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile};
+pub use apply::{Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile, remaining};
 pub use check::{ActiveGroup, check};
 pub use error::{Difference, Drifted, Error, NotMoved, OutsideLog, Result};
 pub use options::{Options, OutOfRange, Strategy};

@@ -5,12 +5,12 @@ use super::options::{OutOfRange, Strategy};
 use crate::base::text::grouped;
 use crate::base::{Offset, PartitionId, TopicPartition};
 use crate::kafka::CommitWanted;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Everything a reset would do.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub target_cluster_id: String,
     pub strategy: Strategy,
@@ -26,7 +26,7 @@ pub struct Plan {
 }
 
 /// One group's way on one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub group: String,
     /// The source's topic and partition.
@@ -39,7 +39,7 @@ pub struct Row {
     /// What the group has committed at the target now, if anything.
     pub from: Option<Offset>,
     /// Where it goes.
-    #[serde(serialize_with = "outcome")]
+    #[serde(serialize_with = "outcome", deserialize_with = "from_outcome")]
     pub target: Result<Offset, Blocked>,
     pub why: Why,
     /// Restored records it has not read: as it stands now, and once it is moved.
@@ -61,8 +61,23 @@ fn outcome<S: serde::Serializer>(
     }
 }
 
+fn from_outcome<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Result<Offset, Blocked>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Outcome {
+        Offset(Offset),
+        Blocked(Blocked),
+    }
+    Ok(match Outcome::deserialize(deserializer)? {
+        Outcome::Offset(offset) => Ok(offset),
+        Outcome::Blocked(blocked) => Err(blocked),
+    })
+}
+
 /// How the target offset was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "why")]
 pub enum Why {
     /// At the very record it would have read next.
@@ -109,7 +124,7 @@ impl fmt::Display for Why {
 }
 
 /// Why a row cannot be moved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     NotYetArchived,
@@ -125,7 +140,7 @@ pub enum Reason {
 }
 
 /// Something that stands in the way, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     pub reason: Reason,
     pub what: String,
@@ -143,16 +158,16 @@ impl Blocked {
 }
 
 /// Committed offsets that a plan leaves alone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     pub group: String,
     pub topic: String,
     pub partitions: Vec<PartitionId>,
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// One group on one target topic, in a line.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     pub group: String,
     pub target_topic: String,

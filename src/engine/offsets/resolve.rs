@@ -425,7 +425,7 @@ impl Skips {
                     group,
                     topic,
                     partitions,
-                    why,
+                    why: why.to_string(),
                 }
             })
             .collect()

@@ -132,7 +132,7 @@ fn topics_outside_the_restore_are_skipped_and_never_block() {
             (
                 skipped.topic.as_str(),
                 skipped.partitions.clone(),
-                skipped.why,
+                skipped.why.as_str(),
             )
         })
         .collect();

@@ -14,7 +14,7 @@ use std::time::Duration;
 const LEADERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// The topic as it is now; `None` if there is none of that name.
-async fn current(client: &Client, topic: &str) -> Result<Option<Topic>> {
+pub(super) async fn current(client: &Client, topic: &str) -> Result<Option<Topic>> {
     let found = client
         .topics(TopicsWanted::Named(&[topic.to_string()]))
         .await?
@@ -47,6 +47,12 @@ pub async fn create_topic(create: &CreateTopic, client: &Client) -> Result<Topic
     for (_, created) in client.create_topics(&[create.new_topic()], false).await? {
         id = created?;
     }
+    wait_until_led(create, client).await?;
+    Ok(id)
+}
+
+/// Waits until every partition of a topic just created has a leader.
+pub(super) async fn wait_until_led(create: &CreateTopic, client: &Client) -> Result<()> {
     let deadline = tokio::time::Instant::now() + LEADERS_WITHIN;
     loop {
         let topic = current(client, &create.topic).await?;
@@ -58,7 +64,7 @@ pub async fn create_topic(create: &CreateTopic, client: &Client) -> Result<Topic
                     .all(|partition| partition.leader.is_some())
         });
         if led {
-            return Ok(id);
+            return Ok(());
         }
         if tokio::time::Instant::now() > deadline {
             return Err(Error::Mismatch(format!(

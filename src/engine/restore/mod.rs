@@ -13,6 +13,7 @@ mod options;
 mod plan;
 mod predict;
 mod prepare;
+mod reconcile;
 mod resolve;
 mod routing;
 pub(crate) mod scan;
@@ -39,6 +40,7 @@ pub use plan::{
     WritePartition, WriteTopic, WrittenPartition,
 };
 pub use prepare::{check_prepare_topic, is_prepared, prepare_topic, same_topic};
+pub use reconcile::{FoundTopic, is_finished, reconcile_create};
 pub use resolve::plan;
 pub use routing::{KEYLESS_RUN, Routing, murmur2};
 pub(crate) use select::{Fate, Selector, selector};

@@ -70,6 +70,10 @@ pub trait RecordFilter: Send + Sync {
     fn on_error(&self) -> OnError {
         OnError::Stop
     }
+    /// What the layer that made it needs to make it again in another process; null: it cannot.
+    fn saved(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
 }
 
 /// What becomes of a record on which the filter fails.

@@ -20,6 +20,8 @@ pub struct JournalledRun {
     /// `done`, `incomplete`, `damaged`, `failed`, `refused`, `interrupted`, or `unfinished`.
     pub end: String,
     pub exit: Option<u8>,
+    /// How often it was begun: more than once if it was resumed.
+    pub attempts: usize,
     /// Steps done, of all.
     pub done: usize,
     pub steps: usize,
@@ -44,6 +46,8 @@ pub struct JournalledStep {
 pub struct RunRecord {
     pub summary: JournalledRun,
     pub approval: String,
+    /// When it was resumed.
+    pub resumed: Vec<String>,
     pub plan: PlanDocument,
     pub steps: Vec<JournalledStep>,
     pub message: Option<String>,
@@ -113,14 +117,16 @@ impl Journal {
             .steps()
             .map(|step| journalled_step(step.ordinal, &entries))
             .collect();
-        let message = entries
-            .iter()
-            .filter(|entry| entry.kind == "end")
-            .find_map(|entry| entry.body()["message"].as_str().map(str::to_string));
+        let message =
+            end(&entries).and_then(|end| end.body()["message"].as_str().map(str::to_string));
+        let resumed = entries.iter().filter(|entry| entry.kind == "resume");
+        let resumed = resumed.map(|entry| time::format_instant(TimestampMs(entry.at)));
+        let resumed = resumed.collect();
         Ok(RunRecord {
             summary,
             approval,
             plan,
+            resumed,
             steps,
             message,
         })
@@ -132,7 +138,7 @@ impl Journal {
         };
         let plan: PlanDocument = serde_json::from_value(begin.body()["plan"].take())
             .map_err(|error| self.unreadable(format!("entry {}: {error}", begin.seq)))?;
-        let end = entries.iter().find(|entry| entry.kind == "end");
+        let end = end(entries);
         let body = end.map(Entry::body).unwrap_or_default();
         let summary = JournalledRun {
             run: RunId(begin.run.clone()),
@@ -142,6 +148,10 @@ impl Journal {
             plan: plan.digest,
             end: body["end"].as_str().unwrap_or("unfinished").to_string(),
             exit: body["exit"].as_u64().and_then(|exit| exit.try_into().ok()),
+            attempts: entries
+                .iter()
+                .filter(|entry| matches!(entry.kind.as_str(), "run" | "resume"))
+                .count(),
             done: entries
                 .iter()
                 .filter(|entry| matches!(entry.kind.as_str(), "outcome" | "no_change"))
@@ -151,7 +161,7 @@ impl Journal {
         Ok((summary, plan))
     }
 
-    fn entries(
+    pub(super) fn entries(
         &self,
         which: &str,
         parameters: &[&dyn rusqlite::ToSql],
@@ -164,6 +174,14 @@ impl Journal {
         };
         read().map_err(|error| self.unreadable(error))
     }
+}
+
+/// The end of the last attempt; none if that never ended.
+fn end(entries: &[Entry]) -> Option<&Entry> {
+    let mut entries = entries.iter().rev();
+    entries
+        .find(|entry| matches!(entry.kind.as_str(), "end" | "resume" | "run"))
+        .filter(|entry| entry.kind == "end")
 }
 
 fn journalled_step(ordinal: u32, entries: &[Entry]) -> JournalledStep {
@@ -187,9 +205,11 @@ fn journalled_step(ordinal: u32, entries: &[Entry]) -> JournalledStep {
                 step.state = "intended".into();
                 step.began = Some(TimestampMs(entry.at));
                 step.old_values = body["old"].take();
+                step.error = None;
             }
             "outcome" => {
                 step.state = "done".into();
+                step.error = None;
                 step.outcome = serde_json::from_value(body["outcome"].take()).ok();
             }
             "failed" => {

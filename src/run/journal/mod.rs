@@ -5,12 +5,16 @@
 //! returns: an effect whose intent is not durable must not begin.
 
 mod history;
+mod lock;
 mod mappings;
+mod so_far;
 
 pub use history::{JournalledRun, JournalledStep, RunRecord};
+pub use lock::RunLock;
 pub use mappings::StoredMapping;
+pub use so_far::{SoFar, StateSoFar, StepSoFar};
 
-use super::{Outcome, PlanDocument, RunReport, StepError, canonical_json};
+use super::{Outcome, Plan, RunReport, StepError, canonical_json};
 use crate::base::{Digest, time};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
@@ -309,16 +313,30 @@ impl Journal {
             .map_err(|error| self.unwritable(error))
     }
 
-    /// Begins a run: its id is new, its plan is stored whole.
-    pub fn begin_run(&self, plan: &PlanDocument, approval: &str) -> Result<RunId, JournalError> {
+    /// Begins a run: its id is new, its plan is stored whole, as people see it and as it can be made again.
+    pub fn begin_run(&self, plan: &Plan, approval: &str) -> Result<(RunId, RunLock), JournalError> {
         let run = self.new_id()?;
+        let lock = self
+            .lock_run(&run)?
+            .ok_or_else(|| JournalError::Unwritable {
+                path: self.path.display().to_string(),
+                why: format!("another process holds the new run {run}"),
+            })?;
         let body = json!({
-            "plan": plan,
+            "plan": plan.document(),
+            // Stand-ins are gone with their process, and nothing of a rehearsal can be resumed.
+            "saved": (!plan.rehearsal).then(|| plan.saved()),
             "approval": approval,
             "kbr": env!("CARGO_PKG_VERSION"),
         });
         self.append(&run, "run", None, &body)?;
-        Ok(run)
+        Ok((run, lock))
+    }
+
+    /// Goes on with a run.
+    pub fn resume_run(&self, run: &RunId, approval: &str) -> Result<(), JournalError> {
+        let body = json!({ "approval": approval, "kbr": env!("CARGO_PKG_VERSION") });
+        self.append(run, "resume", None, &body)
     }
 
     fn new_id(&self) -> Result<RunId, JournalError> {
@@ -353,14 +371,16 @@ impl Journal {
         })
     }
 
+    /// A gate was answered; `before`: the place among the plan's items that it stands before.
     pub fn gate(
         &self,
         run: &RunId,
+        before: usize,
         ordinals: &[u32],
         how: &str,
         approved: bool,
     ) -> Result<(), JournalError> {
-        let body = json!({ "steps": ordinals, "how": how, "approved": approved });
+        let body = json!({ "before": before, "steps": ordinals, "how": how, "approved": approved });
         self.append(run, "gate", None, &body)
     }
 
