@@ -164,7 +164,7 @@ impl Round {
                 if let Some(child) = target.lock().unwrap().as_mut() {
                     let _ = child.kill();
                     // Some requests are carried out although nobody hears the answer.
-                    return if nth % 2 == 0 {
+                    return if nth.is_multiple_of(2) {
                         Action::Pass
                     } else {
                         Action::Drop

@@ -181,7 +181,10 @@ mod tests {
             .unwrap()
             .name
             .to_string();
-        let mut pointer = FnPtr::new(name).unwrap();
+        let place = place_of(&ast, &name).unwrap();
+        let number = |of: Option<usize>| of.map(|number| number as u64);
+        let (line, column) = (number(place.line()), number(place.position()));
+        let mut pointer = pointer_at(&ast, line, column).unwrap();
         pointer.set_curry(captures);
         Closure::take(source, &ast, &pointer).unwrap()
     }
