@@ -189,6 +189,8 @@ impl Kind {
             "map" => Kind::Map,
             "Fn" => Kind::Closure,
             "range" | "range=" => Kind::Range,
+            // As a value of its own names its type.
+            _ if name.contains("ops::range::Range") => Kind::Range,
             // The engine lists every text type it would have taken: "&str | ImmutableString | String".
             _ if name.contains("ImmutableString") || name.contains("String") => Kind::Text,
             _ if name.contains("FnPtr") => Kind::Closure,
