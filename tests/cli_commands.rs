@@ -72,6 +72,8 @@ fn every_command_has_help_with_an_example_that_calls_it() {
         "docs",
         "history",
         "show",
+        "resume",
+        "apply",
         "list",
         "describe",
         "show-manifest",

@@ -24,7 +24,7 @@ pub struct Arguments {
 pub enum Command {
     /// Show what a runbook would change; with --execute, change it
     #[command(
-        after_help = "Examples:\n  kbr run dr-failover.rhai -- --at 2026-11-20T10:00:00Z\n  kbr run dr-failover.rhai --execute --confirm 7f3a91c20de4 -- --at 2026-11-20T10:00:00Z\n\nWithout --execute nothing is changed: the plan is shown, with the command that executes exactly it."
+        after_help = "Examples:\n  kbr run dr-failover.rhai -- --at 2026-11-20T10:00:00Z\n  kbr run dr-failover.rhai --execute --confirm 7f3a91c20de4 -- --at 2026-11-20T10:00:00Z\n  kbr run dr-failover.rhai --save plan.json\n\nWithout --execute nothing is changed: the plan is shown, with the command that executes exactly it."
     )]
     Run(Run),
     /// Execute a runbook against stand-ins: clusters inside this process, with seed data

@@ -90,9 +90,18 @@ impl Step for PrepareStep {
     }
 
     async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
-        restore::check_prepare_topic(&self.prepare, &self.run.cluster.0.client)
+        let (prepare, client) = (&self.prepare, &self.run.cluster.0.client);
+        restore::check_prepare_topic(prepare, client)
             .await
-            .map_err(step_error)
+            .map_err(step_error)?;
+        // Nothing is set aside for a write that could not begin: it would have to be put back by hand.
+        let mut writes = self.run.plan.writes.iter();
+        match writes.find(|write| write.topic == prepare.topic) {
+            Some(write) => restore::check_write_topic(write, None, client)
+                .await
+                .map_err(step_error),
+            None => Ok(()),
+        }
     }
 
     async fn old_values(&self, _context: &StepContext) -> Result<Value, StepError> {

@@ -192,15 +192,26 @@ impl Journal {
         if !path.exists() {
             return Ok(None);
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let unreadable = |error: rusqlite::Error| JournalError::Unreadable {
             path: path.display().to_string(),
             why: error.to_string(),
         };
-        let connection = Connection::open_with_flags(path, flags).map_err(unreadable)?;
-        connection
-            .busy_timeout(Duration::from_secs(10))
+        let opened = |access: OpenFlags| -> rusqlite::Result<(Connection, i64)> {
+            let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(Duration::from_secs(10))?;
+            let tables = "SELECT count(*) FROM sqlite_schema";
+            let tables = connection.query_row(tables, [], |row| row.get(0))?;
+            Ok((connection, tables))
+        };
+        let (connection, tables) = opened(OpenFlags::SQLITE_OPEN_READ_ONLY)
+            // A process that was killed in the middle of a write has left something to roll back, which takes writing.
+            .or_else(|error| opened(OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(|_| error))
             .map_err(unreadable)?;
+        if tables == 0 {
+            // Killed while it was made.
+            return Ok(None);
+        }
         let journal = Self::of(path, connection);
         journal.known_version()?;
         Ok(Some(journal))
