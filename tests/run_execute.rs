@@ -402,3 +402,91 @@ async fn an_old_plan_has_expired_by_the_real_clock() {
     );
     assert!(events.all().is_empty());
 }
+
+/// Steps of which as many run at once as have to meet.
+fn meeting(names: [&'static str; 3], events: &Events) -> Vec<FakeStep> {
+    let meets = Arc::new(tokio::sync::Barrier::new(names.len()));
+    let one = |name| FakeStep {
+        meets: Some(meets.clone()),
+        ..step(name, events).beside(1)
+    };
+    names.map(one).into()
+}
+
+async fn run_within(plan: &Plan, events: &Events, journal: &Journal) -> RunReport {
+    let nobody = Typed("", events.clone());
+    let run = run(plan, Approval::Nobody, &nobody, journal);
+    let limit = std::time::Duration::from_secs(20);
+    tokio::time::timeout(limit, run).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn neighbours_that_do_not_need_each_other_run_beside_each_other() {
+    let events = Events::default();
+    // It ends only if all three are at it at once, and the fourth, which takes all the room, is not among them.
+    let mut steps = meeting(["a", "b", "c"], &events);
+    steps.push(step("d", &events));
+    let journal = journal();
+    let report = run_within(&plan_of(steps), &events, &journal).await;
+    assert!(matches!(report.end, RunEnd::Done));
+    assert_eq!(
+        events.applied(),
+        ["apply a", "apply b", "apply c", "apply d"]
+    );
+    let all = events.all();
+    let at = |event: &str| all.iter().position(|one| one == event).unwrap();
+    assert!(at("check d") > at("apply c"));
+    assert_eq!(report.totals[0].count, 4800);
+    let record = journal.run(&report.run.0).unwrap();
+    assert_eq!((record.summary.done, record.summary.steps), (4, 4));
+    assert_eq!(journal.verify().unwrap(), None);
+}
+
+#[tokio::test]
+async fn steps_of_another_kind_wait_for_those_before_them() {
+    let events = Events::default();
+    let mut later = step("b", &events).beside(1);
+    later.kind = StepKind::Verify;
+    let plan = plan_of([step("a", &events).beside(1), later]);
+    run_within(&plan, &events, &journal()).await;
+    assert_eq!(
+        events.all(),
+        ["check a", "old a", "apply a", "check b", "old b", "apply b"]
+    );
+}
+
+#[tokio::test]
+async fn no_more_run_at_once_than_there_is_room_for() {
+    let events = Events::default();
+    let names = ["a", "b", "c"];
+    let half = ROOM / 2 + 1;
+    let plan = plan_of(names.map(|name| step(name, &events).beside(half)));
+    run_within(&plan, &events, &journal()).await;
+    let in_turn = names.map(|name| ["check", "old", "apply"].map(|word| format!("{word} {name}")));
+    assert_eq!(events.all(), in_turn.concat());
+}
+
+#[tokio::test]
+async fn when_one_fails_those_beside_it_end_and_no_other_begins() {
+    let events = Events::default();
+    let mut steps = meeting(["a", "b", "c"], &events);
+    steps[1].fails = true;
+    // It fits in only once all three have made room.
+    for step in &mut steps {
+        step.room = ROOM / 3;
+    }
+    steps.push(step("d", &events).beside(ROOM - 1));
+    steps.push(step("e", &events));
+    let journal = journal();
+    let report = run_within(&plan_of(steps), &events, &journal).await;
+    assert!(matches!(report.end, RunEnd::Failed { ordinal: 2, .. }));
+    let states: Vec<&str> = report.steps.iter().map(|step| step.state.word()).collect();
+    assert_eq!(states, ["done", "failed", "done", "not_run", "not_run"]);
+    let record = journal.run(&report.run.0).unwrap();
+    let states: Vec<&str> = record
+        .steps
+        .iter()
+        .map(|step| step.state.as_str())
+        .collect();
+    assert_eq!(states, ["done", "failed", "done", "not_run", "not_run"]);
+}

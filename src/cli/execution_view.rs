@@ -12,7 +12,8 @@ use crate::run::{
     RunEnd, RunReport, StepDocument, StepResult, StepState, Watcher,
 };
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often a gate's word may be typed.
 const ATTEMPTS: usize = 3;
@@ -27,6 +28,8 @@ pub struct ExecutionView<'a> {
     silent: bool,
     look: Look,
     working: Mutex<Option<Working>>,
+    /// Several steps are under way.
+    beside: AtomicBool,
 }
 
 impl<'a> ExecutionView<'a> {
@@ -39,7 +42,12 @@ impl<'a> ExecutionView<'a> {
             silent,
             look,
             working: Mutex::new(None),
+            beside: AtomicBool::new(false),
         }
+    }
+
+    fn working(&self) -> MutexGuard<'_, Option<Working>> {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn document(&self, ordinal: u32) -> Option<&StepDocument> {
@@ -52,7 +60,7 @@ impl<'a> ExecutionView<'a> {
             return;
         }
         let text = harmless(text);
-        let working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let working = self.working();
         match working.as_ref() {
             Some(working) => working.aside(|| super::print(&text)),
             None => super::print(&text),
@@ -246,16 +254,33 @@ impl Watcher for ExecutionView<'_> {
         );
         let working = Working::start(self.look, &head);
         let progress = working.progress().clone();
-        *self.working.lock().unwrap_or_else(PoisonError::into_inner) = Some(working);
+        *self.working() = Some(working);
         progress
     }
 
+    fn steps_started(&self, steps: &[&PlannedStep]) -> ProgressHandle {
+        let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
+            return NoProgress::handle();
+        };
+        let ordinals = format!("{}–{}", first.ordinal, last.ordinal);
+        let head = format!("{ordinals:>3}  {:<6}", first.step.kind().word());
+        let working = Working::start(self.look, &head);
+        let progress = working.progress().clone();
+        *self.working() = Some(working);
+        self.beside.store(true, Ordering::Relaxed);
+        progress
+    }
+
+    fn steps_ended(&self) {
+        self.beside.store(false, Ordering::Relaxed);
+        self.working().take();
+    }
+
     fn step_ended(&self, step: &PlannedStep, result: &StepResult) {
-        // Dropping it takes the bars away.
-        self.working
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        // Dropping it takes the bars away. Those of several steps stay until all of them have ended.
+        if !self.beside.load(Ordering::Relaxed) {
+            self.working().take();
+        }
         let Some(document) = self.document(step.ordinal) else {
             return;
         };

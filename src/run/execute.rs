@@ -9,16 +9,18 @@
 use super::document::add_totals;
 use super::{
     Answer, Approval, Approver, Attempt, ExitClass, GateSection, Item, Journal, JournalError,
-    Outcome, Plan, PlannedStep, Question, Reconciled, RunError, RunId, RunLock, SoFar, StateSoFar,
-    StepContext, StepError, Total, plan::PLAN_LIFETIME_MS,
+    Outcome, Plan, PlannedStep, Question, ROOM, Reconciled, RunError, RunId, RunLock, SoFar,
+    StateSoFar, StepContext, StepError, Total, plan::PLAN_LIFETIME_MS,
 };
 use crate::base::{CancellationToken, NoProgress, Pause, ProgressHandle, time};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How long a cancelled step may take to leave things whole before it is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(30);
@@ -31,6 +33,12 @@ pub trait Watcher: Send + Sync {
         NoProgress::handle()
     }
     fn step_ended(&self, _step: &PlannedStep, _result: &StepResult) {}
+    /// Steps begin that run beside each other. Each of them ends by `step_ended`, in their order, and then all by
+    /// `steps_ended`; `step_started` is not called for them.
+    fn steps_started(&self, _steps: &[&PlannedStep]) -> ProgressHandle {
+        NoProgress::handle()
+    }
+    fn steps_ended(&self) {}
     /// A gate that nobody had to be asked for: approved by digest or by being a rehearsal.
     fn gate_passed(&self, _section: &GateSection, _how: &Approval) {}
 }
@@ -271,14 +279,20 @@ impl Running<'_> {
     async fn apply(&mut self) -> Result<(), RunEnd> {
         let plan = self.plan;
         let mut gates = std::mem::take(&mut self.gates).into_iter().peekable();
-        for (index, item) in plan.items.iter().enumerate() {
+        let mut index = 0;
+        while index < plan.items.len() {
             self.stop_if_cancelled()?;
             while let Some(section) = gates.next_if(|section| section.before == index) {
                 self.ask(&section).await?;
             }
-            if let Item::Step(planned) = item {
-                self.step(planned).await?;
+            let gate = gates.peek().map_or(plan.items.len(), |next| next.before);
+            let beside = beside(&plan.items[index..gate]);
+            match &plan.items[index] {
+                Item::Step(planned) if beside.len() < 2 => self.step(planned).await?,
+                Item::Step(_) => self.steps(&beside).await?,
+                Item::Confirm { .. } => {}
             }
+            index += beside.len().max(1);
         }
         self.stop_if_cancelled()
     }
@@ -336,37 +350,91 @@ impl Running<'_> {
     }
 
     async fn step(&mut self, planned: &PlannedStep) -> Result<(), RunEnd> {
-        let began = Instant::now();
-        let before = match self.so_far.state(planned.ordinal) {
-            StateSoFar::Done(outcome) => Some(outcome.clone()),
-            StateSoFar::NoChange => Some(Outcome::default()),
-            StateSoFar::NotBegun | StateSoFar::Begun => None,
-        };
-        let state = match before {
-            Some(outcome) => {
-                self.add(planned.ordinal, &outcome);
-                StepState::DoneBefore(outcome)
-            }
-            None => match self.attempt(planned, began).await {
-                Ok(Some(outcome)) => {
-                    self.add(planned.ordinal, &outcome);
-                    StepState::Done(outcome)
-                }
-                Ok(None) => StepState::NoChange,
-                Err(error) => StepState::Failed(error),
-            },
-        };
-        let result = StepResult {
-            ordinal: planned.ordinal,
-            state,
-            elapsed: began.elapsed(),
-        };
+        let progress = || self.execution.watcher.step_started(planned);
+        let result = self.result(planned, progress).await;
         if !matches!(result.state, StepState::DoneBefore(_)) {
             self.execution.watcher.step_ended(planned, &result);
         }
+        self.settle(planned, result)
+    }
+
+    /// Steps that do not need each other, as many at once as there is room for. After a failure none begins, and those
+    /// under way come to their end.
+    async fn steps(&mut self, steps: &[&PlannedStep]) -> Result<(), RunEnd> {
+        let watcher = self.execution.watcher;
+        let progress = watcher.steps_started(steps);
+        let (room, failed) = (Semaphore::new(ROOM as usize), AtomicBool::new(false));
+        let (this, room, failed) = (&*self, &room, &failed);
+        let mut under_way = stream::iter(steps.iter().copied())
+            .map(|planned| async move {
+                // It is never closed, so that there is always room in the end.
+                let _room = room.acquire_many(planned.step.room().min(ROOM)).await;
+                let over = failed.load(Ordering::SeqCst) || this.execution.cancel.is_cancelled();
+                if over {
+                    return (planned, None);
+                }
+                // What each of them counts is a part of nothing that is known here.
+                let result = this.result(planned, NoProgress::handle).await;
+                if matches!(result.state, StepState::Failed(_)) {
+                    failed.store(true, Ordering::SeqCst);
+                }
+                (planned, Some(result))
+            })
+            .buffered(ROOM as usize);
+        let mut results = Vec::new();
+        while let Some((planned, result)) = under_way.next().await {
+            let Some(result) = result else { continue };
+            if !matches!(result.state, StepState::DoneBefore(_)) {
+                watcher.step_ended(planned, &result);
+            }
+            results.push((planned, result));
+            progress.doing(&format!("{} of {} done", results.len(), steps.len()));
+        }
+        drop(under_way);
+        watcher.steps_ended();
+        let mut end = Ok(());
+        for (planned, result) in results {
+            let settled = self.settle(planned, result);
+            end = end.and(settled);
+        }
+        end
+    }
+
+    /// What comes of a step, or came of it before.
+    async fn result(
+        &self,
+        planned: &PlannedStep,
+        progress: impl FnOnce() -> ProgressHandle,
+    ) -> StepResult {
+        let began = Instant::now();
+        let state = match self.so_far.state(planned.ordinal) {
+            StateSoFar::Done(outcome) => StepState::DoneBefore(outcome.clone()),
+            StateSoFar::NoChange => StepState::DoneBefore(Outcome::default()),
+            StateSoFar::NotBegun | StateSoFar::Begun => {
+                match self.attempt(planned, progress(), began).await {
+                    Ok(Some(outcome)) => StepState::Done(outcome),
+                    Ok(None) => StepState::NoChange,
+                    Err(error) => StepState::Failed(error),
+                }
+            }
+        };
+        StepResult {
+            ordinal: planned.ordinal,
+            state,
+            elapsed: began.elapsed(),
+        }
+    }
+
+    /// Puts a step's result into the report.
+    fn settle(&mut self, planned: &PlannedStep, result: StepResult) -> Result<(), RunEnd> {
         let failed = match &result.state {
+            StepState::Done(outcome) | StepState::DoneBefore(outcome) => {
+                let outcome = outcome.clone();
+                self.add(planned.ordinal, &outcome);
+                None
+            }
             StepState::Failed(error) => Some(error.clone()),
-            _ => None,
+            StepState::NoChange | StepState::NotRun => None,
         };
         if let Some(place) = self
             .report
@@ -400,12 +468,13 @@ impl Running<'_> {
     async fn attempt(
         &self,
         planned: &PlannedStep,
+        progress: ProgressHandle,
         began: Instant,
     ) -> Result<Option<Outcome>, StepError> {
         let (journal, run) = (self.execution.journal, &self.report.run);
         let known = self.so_far.steps.get(&planned.ordinal);
         let context = StepContext {
-            progress: self.execution.watcher.step_started(planned),
+            progress,
             cancel: self.execution.cancel.clone(),
             run: run.to_string(),
             now: self.plan.now,
@@ -517,6 +586,26 @@ impl Running<'_> {
             }
         }
     }
+}
+
+/// The steps at the beginning of `items` that may run beside each other: neighbours of one kind, none of which takes all
+/// the room. Fewer than two: there are none.
+fn beside(items: &[Item]) -> Vec<&PlannedStep> {
+    let mut found: Vec<&PlannedStep> = Vec::new();
+    for item in items {
+        match item {
+            Item::Step(planned)
+                if planned.step.room() < ROOM
+                    && found
+                        .first()
+                        .is_none_or(|first| first.step.kind() == planned.step.kind()) =>
+            {
+                found.push(planned);
+            }
+            _ => break,
+        }
+    }
+    found
 }
 
 /// A panic of a step is a failure of that step: the run must still be journalled as failed.

@@ -35,6 +35,6 @@ pub use plan::{
 };
 pub use saved::{SavedItem, SavedParts, SavedPlan};
 pub use step::{
-    Blocked, Cell, Detail, Gate, Outcome, Reconciled, Step, StepContext, StepKind, StepView, Total,
-    ViewLine,
+    Blocked, Cell, Detail, Gate, Outcome, ROOM, Reconciled, Step, StepContext, StepKind, StepView,
+    Total, ViewLine,
 };

@@ -37,6 +37,11 @@ pub trait Step: Send + Sync {
     fn blocks(&self) -> Vec<Blocked> {
         Vec::new()
     }
+    /// How much of [`ROOM`] it takes while it is carried out. Neighbours of one kind that fit in together run beside each
+    /// other, so it may be less than all only if neither needs the other.
+    fn room(&self) -> u32 {
+        ROOM
+    }
     /// The planned preconditions against the world as it is now; a difference is [`StepError::drift`].
     async fn check(&self, context: &StepContext) -> Result<(), StepError>;
     /// What the effect will replace. Journalled before it.
@@ -48,6 +53,9 @@ pub trait Step: Send + Sync {
     /// After a crash between intent and outcome: how far it came.
     async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError>;
 }
+
+/// What there is for steps that run beside each other.
+pub const ROOM: u32 = 16;
 
 /// What kind of effect; the word in the plan's second column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

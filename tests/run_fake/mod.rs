@@ -57,6 +57,10 @@ pub struct FakeStep {
     pub notes: bool,
     /// What is found of it after a crash.
     pub reconciled: Reconciled,
+    /// Of the executor's room.
+    pub room: u32,
+    /// Its effect goes on until so many steps are at it at once.
+    pub meets: Option<Arc<tokio::sync::Barrier>>,
 }
 
 pub fn step(name: &'static str, events: &Events) -> FakeStep {
@@ -80,10 +84,17 @@ pub fn step(name: &'static str, events: &Events) -> FakeStep {
         fails_after_cancel: false,
         notes: false,
         reconciled: Reconciled::NotDone,
+        room: ROOM,
+        meets: None,
     }
 }
 
 impl FakeStep {
+    pub fn beside(mut self, room: u32) -> Self {
+        self.room = room;
+        self
+    }
+
     pub fn gated(mut self, word: &'static str) -> Self {
         self.gate = Some(word);
         self.kind = StepKind::Reset;
@@ -126,6 +137,9 @@ impl Step for FakeStep {
             false => Vec::new(),
         }
     }
+    fn room(&self) -> u32 {
+        self.room
+    }
     async fn check(&self, _: &StepContext) -> Result<(), StepError> {
         self.events.push(format!("check {}", self.name));
         match self.drifted {
@@ -150,6 +164,9 @@ impl Step for FakeStep {
     }
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
         self.events.push(format!("apply {}", self.name));
+        if let Some(meets) = &self.meets {
+            meets.wait().await;
+        }
         if self.notes {
             context.attempt.note(&json!({ "id": self.name }))?;
         }

@@ -89,6 +89,11 @@ impl Step for PrepareStep {
         })
     }
 
+    /// Each is about a topic of its own.
+    fn room(&self) -> u32 {
+        1
+    }
+
     async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
         let (prepare, client) = (&self.prepare, &self.run.cluster.0.client);
         restore::check_prepare_topic(prepare, client)

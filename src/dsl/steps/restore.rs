@@ -14,13 +14,15 @@ use crate::dsl::verbs::clusters::Cluster;
 use crate::engine::restore::{self, CreateTopic, FinishTopic, FoundTopic, Plan};
 use crate::engine::verify;
 use crate::run::{
-    Blocked, Cell, Detail, ExitClass, Gate, Outcome, Reconciled, SavedParts, Step, StepContext,
-    StepError, StepKind, StepView,
+    Blocked, Cell, Detail, ExitClass, Gate, Outcome, ROOM, Reconciled, SavedParts, Step,
+    StepContext, StepError, StepKind, StepView,
 };
 use async_trait::async_trait;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use write::WriteStep;
 
 /// A planned restore: what its steps share.
@@ -176,6 +178,11 @@ impl Step for CreateStep {
         json!({ "restore": self.run.identity(), "create": value(&self.create) })
     }
 
+    /// Each is about a topic of its own.
+    fn room(&self) -> u32 {
+        1
+    }
+
     async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
         restore::check_create_topic(&self.create, &self.run.cluster.0.client)
             .await
@@ -269,19 +276,21 @@ impl Step for VerifyStep {
         let mut read_back = 0;
         let mut topics = Vec::new();
         let mut different = Vec::new();
-        for write in &self.run.plan.writes {
-            context
-                .progress
-                .doing(&format!("reading back {}", write.topic));
-            let report = verify::verify_topic(
-                write,
-                &self.run.snapshot.0.snapshot,
-                &self.run.cluster.0.client,
-                &context.progress,
-                &context.cancel,
-            )
-            .await
-            .map_err(step_error)?;
+        let (run, room) = (&self.run, &Semaphore::new(ROOM as usize));
+        let mut reports = stream::iter(0..run.plan.writes.len())
+            .map(|index| async move {
+                let write = &run.plan.writes[index];
+                // It is never closed, so that there is always room in the end.
+                let _room = room.acquire_many(write::share(write.bytes())).await;
+                let (snapshot, client) = (&run.snapshot.0.snapshot, &run.cluster.0.client);
+                let (progress, cancel) = (&context.progress, &context.cancel);
+                progress.doing(&format!("reading back {}", write.topic));
+                let report = verify::verify_topic(write, snapshot, client, progress, cancel).await;
+                (write, report)
+            })
+            .buffered(ROOM as usize);
+        while let Some((write, report)) = reports.next().await {
+            let report = report.map_err(step_error)?;
             read_back += report.records();
             for (partition, difference) in report.differences() {
                 different.push((
@@ -372,6 +381,11 @@ impl Step for FinishStep {
     fn gate(&self) -> Option<Gate> {
         let would_delete = self.finish.would_delete.as_ref()?;
         Some(Gate::new(would_delete.clone(), self.run.name()))
+    }
+
+    /// Each is about a topic of its own.
+    fn room(&self) -> u32 {
+        1
     }
 
     async fn check(&self, context: &StepContext) -> Result<(), StepError> {

@@ -266,6 +266,9 @@ impl Journal {
         let mut connection = self.lock();
         let made = (|| {
             connection.busy_timeout(Duration::from_secs(10))?;
+            // One flush to the disk per entry instead of four. Where the file system cannot do it, as some that are shared
+            // between machines, the file stays as it is, which is as safe and slower.
+            let _ = connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()));
             connection.pragma_update(None, "synchronous", "EXTRA")?;
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

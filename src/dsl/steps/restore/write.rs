@@ -9,8 +9,8 @@ use crate::dsl::steps::{step_error, value};
 use crate::dsl::verbs::restore::predicted;
 use crate::engine::restore::{self, OnError, Routing, TargetState, WriteTopic};
 use crate::run::{
-    Blocked, Cell, Detail, Gate, Outcome, Reconciled, SavedParts, Step, StepContext, StepError,
-    StepKind, StepView, ViewLine,
+    Blocked, Cell, Detail, Gate, Outcome, ROOM, Reconciled, SavedParts, Step, StepContext,
+    StepError, StepKind, StepView, ViewLine,
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// How long a cluster that just failed is asked what it holds.
 const ASKING: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// Bytes of a write that take one part of the executor's room.
+const SMALL_WRITE: u64 = 512 << 10;
+
 const SETTLING: std::time::Duration = std::time::Duration::from_millis(250);
 
 pub(super) struct WriteStep {
@@ -26,6 +29,12 @@ pub(super) struct WriteStep {
     /// Its place among the plan's writes.
     pub index: usize,
     pub write: WriteTopic,
+}
+
+/// How much of the executor's room so many bytes take.
+pub(super) fn share(bytes: u64) -> u32 {
+    let parts = bytes.div_ceil(SMALL_WRITE);
+    u32::try_from(parts).unwrap_or(ROOM).clamp(1, ROOM)
 }
 
 impl WriteStep {
@@ -290,6 +299,18 @@ impl Step for WriteStep {
 
     fn blocks(&self) -> Vec<Blocked> {
         self.write.blocked.iter().map(blocked).collect()
+    }
+
+    /// What is small is over before a large one has begun to be fast, and takes little memory.
+    fn room(&self) -> u32 {
+        let topic = &self.write.topic;
+        let writes = self.run.plan.writes.iter();
+        // One behind the other in the same topic: the second begins where the first ends. And a rate is one for all.
+        let shared = writes.filter(|write| write.topic == *topic).count() > 1;
+        if shared || self.run.plan.rate.is_some() {
+            return ROOM;
+        }
+        share(self.write.bytes())
     }
 
     async fn check(&self, context: &StepContext) -> Result<(), StepError> {
