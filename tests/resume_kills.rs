@@ -1,15 +1,17 @@
-//! kill -9 at any place of a failover, then `kbr resume`: every record once and in order, the mapping of an uninterrupted
-//! run, the real configs in force, the groups where they belong.
+//! kill -9 at any place of a run, then `kbr resume`: every record once and in order, the mapping of an uninterrupted run,
+//! the real configs in force, the groups where they belong.
 //!
-//! The target is a sandbox in this process, kbr the real binary in another: killed at every request that the target sees
-//! and before every change of its journal, which are the boundaries of its steps, and again while it resumes.
+//! The target is a sandbox in this process, kbr the real binary in another. It is killed at every request that the
+//! target sees, before its changes of the journal (which are the boundaries of its steps), at any moment, with requests that
+//! come in late, and again while it resumes. How an uninterrupted run ends is the measure.
 
 mod cli_scene;
 
-use cli_scene::{FAILOVER, Folder, Scene, batch};
-use kbr::base::Digest;
-use kbr::run::Journal;
-use kbr::sandbox::{Action, Sandbox, SandboxOptions};
+use cli_scene::{FAILOVER, Folder};
+use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp};
+use kbr::run::{Journal, StoredMapping};
+use kbr::sandbox::{Action, CommittedOffset, Sandbox, SandboxOptions};
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,81 +19,188 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+const PRODUCE: i16 = 0;
 const SIGKILL: i32 = 9;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Rounds that run side by side: most of a round is waiting.
-const AT_ONCE: u64 = 4;
+const AT_ONCE: u64 = 10;
 
-/// Where each record of a run went: source partition, target partition, records, digest.
-type Mappings = Vec<(i32, i32, u64, Digest)>;
-
-/// What every round begins with: the source's records, its archive, and how an uninterrupted run ends.
-struct Base {
-    scene: Scene,
-    digest: String,
-    mappings: Mappings,
-    values: Vec<Vec<(i64, String)>>,
+/// What is restored how, and what the target holds before.
+struct Scenario {
+    runbook: &'static str,
+    prepare: fn(&Sandbox),
 }
 
-fn values(sandbox: &Sandbox, topic: &str) -> Vec<Vec<(i64, String)>> {
-    (0..2)
-        .map(|partition| {
-            let records = sandbox.records(topic, partition).unwrap();
-            let text = |key: Option<Vec<u8>>| String::from_utf8(key.unwrap()).unwrap();
-            records
-                .into_iter()
-                .map(|record| (record.offset.0, text(record.key)))
-                .collect()
-        })
-        .collect()
+/// One topic, partition by partition, under a new name; then the groups.
+static PLAIN: Scenario = Scenario {
+    runbook: FAILOVER,
+    prepare: |_| {},
+};
+
+/// By key and through a filter into a topic that holds records and has configs in the way; two topics joined in one
+/// partition, and a group moved to it; behind that another topic, its headers changed.
+static EVERY_WAY: Scenario = Scenario {
+    runbook: r#"let snap = store("file:archive").latest();
+let dr = cluster("dr");
+let keys = ["order-7", "order-9"];
+restore(snap)
+    .topics("orders")
+    .remap(|topic| "there")
+    .repartition(3)
+    .filter(|r| r.offset % 3 != 0 || keys.contains(r.key))
+    .to(dr);
+let joined = restore(snap)
+    .topics("orders", "payments")
+    .remap(|topic| "joined")
+    .merge(true)
+    .remap_partitions(|partition| 0)
+    .to(dr);
+offset_plan(joined).groups("checkout-api").reset();
+restore(snap)
+    .topics("payments")
+    .prefix("last-")
+    .origin_headers(true)
+    .set_header("restored-by", "drill")
+    .to(dr);
+"#,
+    prepare: |dr| {
+        let configs = [("cleanup.policy", "compact"), ("compression.type", "zstd")];
+        dr.create_topic("there", 3, &configs).unwrap();
+        for key in ["before-1", "before-2"] {
+            dr.append("there", 1, &batch(&[key], AT)).unwrap();
+        }
+    },
+};
+
+/// When the records of a topic begin: the same in every round, so that contents can be compared.
+const AT: i64 = 1_790_000_000_000;
+
+fn batch(keys: &[&str], at: i64) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(BuildOptions::default());
+    for key in keys {
+        let value = format!("the value of {key}");
+        builder
+            .push(
+                at,
+                Some(key.as_bytes()),
+                Some(value.as_bytes()),
+                Headers::empty(),
+            )
+            .unwrap();
+    }
+    builder.finish(ProducerStamp::NONE).unwrap()
+}
+
+/// A record as it is compared: offset, time, key, value, headers.
+type Found = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, String);
+
+/// Everything that a cluster holds.
+#[derive(Debug, PartialEq)]
+struct Whole {
+    records: BTreeMap<(String, i32), Vec<Found>>,
+    configs: BTreeMap<String, BTreeMap<String, String>>,
+    committed: BTreeMap<String, BTreeMap<(String, i32), CommittedOffset>>,
+}
+
+impl Whole {
+    fn of(sandbox: &Sandbox) -> Self {
+        let topics = sandbox.topics();
+        let mut records = BTreeMap::new();
+        for topic in &topics {
+            for partition in 0..sandbox.partition_count(topic).unwrap() {
+                let found = sandbox.records(topic, partition).unwrap();
+                let found = found.into_iter().map(|record| {
+                    let headers = format!("{:?}", record.headers);
+                    let (offset, at) = (record.offset.0, record.timestamp.0);
+                    (offset, at, record.key, record.value, headers)
+                });
+                records.insert((topic.clone(), partition), found.collect());
+            }
+        }
+        let configs = topics
+            .iter()
+            .map(|topic| (topic.clone(), sandbox.topic_configs(topic).unwrap()));
+        let committed = sandbox.groups().into_iter().map(|group| {
+            let committed = sandbox.committed(&group);
+            (group, committed)
+        });
+        Self {
+            records,
+            configs: configs.collect(),
+            committed: committed.collect(),
+        }
+    }
+}
+
+/// What every round begins with: the source's archive, and how an uninterrupted run ends.
+struct Base {
+    scenario: &'static Scenario,
+    folder: Folder,
+    prod: Sandbox,
+    digest: String,
+    mappings: Vec<(u32, StoredMapping)>,
+    whole: Whole,
+    /// How long an uninterrupted run takes.
+    time: Duration,
 }
 
 impl Base {
-    async fn new() -> Arc<Self> {
-        let scene = Scene::new().await;
-        for partition in 0..2 {
-            for order in 5..60 {
-                let key = format!("order-{order}");
-                scene
-                    .prod
-                    .append("orders", partition, &batch(&key))
-                    .unwrap();
+    async fn new(scenario: &'static Scenario) -> Arc<Self> {
+        let prod = Sandbox::start(SandboxOptions::named("prod")).await.unwrap();
+        for (topic, first, word) in [("orders", 0, "order"), ("payments", 20, "payment")] {
+            prod.create_topic(topic, 2, &[]).unwrap();
+            for number in 0..60 {
+                let keys = [0, 1].map(|add| format!("{word}-{}", 2 * number + add));
+                let at = AT + 1000 * (first + number);
+                let batch = batch(&keys.each_ref().map(String::as_str), at);
+                prod.append(topic, (number % 2) as i32, &batch).unwrap();
             }
         }
-        scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
-        let digest = scene.kbr(&["run", "failover.rhai"]).expect(0).digest();
-        let words = ["run", "failover.rhai", "--execute", "--confirm", &digest];
-        scene.kbr(&words).expect(0);
-        let expected = values(&scene.prod, "orders");
-        assert_eq!(values(&scene.dr, "orders_dr"), expected);
-        let mappings = mappings(&scene.folder);
-        assert_eq!(mappings.len(), 2);
+        for (partition, offset) in [(0, 31), (1, 17)] {
+            prod.set_committed("checkout-api", "orders", partition, offset, "");
+            prod.set_committed("checkout-api", "payments", partition, offset, "");
+        }
+        prod.set_committed("checkout-audit", "orders", 0, 0, "");
+        let dr = Sandbox::start(SandboxOptions::named("dr")).await.unwrap();
+        (scenario.prepare)(&dr);
+        let folder = Folder::new();
+        folder
+            .clusters(&[
+                ("prod", &prod.bootstrap().join(",")),
+                ("dr", &dr.bootstrap().join(",")),
+            ])
+            .write("backup.rhai", cli_scene::BACKUP)
+            .write("failover.rhai", scenario.runbook);
+        let (digest, time) = tokio::task::block_in_place(|| {
+            folder.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+            let digest = folder.kbr(&["run", "failover.rhai"]).expect(0).digest();
+            let words = ["run", "failover.rhai", "--execute", "--confirm", &digest];
+            let began = Instant::now();
+            folder.kbr(&words).expect(0);
+            (digest, began.elapsed())
+        });
+        let whole = Whole::of(&dr);
+        let mappings = mappings(&folder);
+        dr.shutdown().await;
         Arc::new(Self {
+            scenario,
+            folder,
+            prod,
             digest,
             mappings,
-            values: expected,
-            scene,
+            whole,
+            time,
         })
     }
 }
 
-/// Those of the newest run.
-fn mappings(folder: &Folder) -> Mappings {
+/// Those of the newest run, in a journal that is whole.
+fn mappings(folder: &Folder) -> Vec<(u32, StoredMapping)> {
     let journal = Journal::open_existing(&folder.file("state/journal.db"));
     let journal = journal.unwrap().unwrap();
     assert_eq!(journal.verify().unwrap(), None);
     let runs = journal.runs(1).unwrap();
-    let kept = journal.mappings(&runs[0].run).unwrap();
-    kept.into_iter()
-        .map(|(_, kept)| {
-            (
-                kept.source_partition,
-                kept.target_partition,
-                kept.records,
-                kept.digest,
-            )
-        })
-        .collect()
+    journal.mappings(&runs[0].run).unwrap()
 }
 
 /// One target and one machine of its own, with the archive of the base.
@@ -108,14 +217,15 @@ impl Round {
     async fn new(base: &Arc<Base>, when: String) -> Self {
         // A sandbox's cluster id comes from its name: the plan's digest is the same in every round.
         let dr = Sandbox::start(SandboxOptions::named("dr")).await.unwrap();
+        (base.scenario.prepare)(&dr);
         let folder = Folder::new();
-        let archive = base.scene.folder.file("archive");
+        let archive = base.folder.file("archive");
         folder
             .clusters(&[
-                ("prod", &base.scene.prod.bootstrap().join(",")),
+                ("prod", &base.prod.bootstrap().join(",")),
                 ("dr", &dr.bootstrap().join(",")),
             ])
-            .write("failover.rhai", FAILOVER);
+            .write("failover.rhai", base.scenario.runbook);
         std::os::unix::fs::symlink(archive, folder.file("archive")).unwrap();
         Self {
             base: base.clone(),
@@ -131,8 +241,8 @@ impl Round {
         command
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stdout(std::fs::File::create(self.folder.file("output")).unwrap())
+            .stderr(std::fs::File::create(self.folder.file("errors")).unwrap());
         *shared.lock().unwrap() = Some(command.spawn().unwrap());
     }
 
@@ -145,30 +255,44 @@ impl Round {
             }
             if Instant::now() > deadline {
                 shared.lock().unwrap().as_mut().unwrap().kill().unwrap();
-                panic!("{}: kbr did not end within {LIMIT:?}", self.when);
+                let read = |name| std::fs::read_to_string(self.folder.file(name)).unwrap();
+                let (output, errors) = (read("output"), read("errors"));
+                let when = &self.when;
+                panic!("{when}: kbr did not end within {LIMIT:?}\n{output}\n{errors}");
             }
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// kbr, killed at the nth request that the target sees; its status.
+    /// kbr, killed at the nth request that the target sees, which is then carried out or not; its status.
     fn killed_at_request(&self, words: &[&str], nth: u64) -> ExitStatus {
+        let fate = match nth.is_multiple_of(2) {
+            // Some requests are carried out although nobody hears the answer.
+            true => Action::Pass,
+            false => Action::Drop,
+        };
+        self.killed_at(words, nth, |_| true, fate)
+    }
+
+    /// kbr, killed at the nth request of an API that the target sees.
+    fn killed_at(
+        &self,
+        words: &[&str],
+        nth: u64,
+        counts: fn(i16) -> bool,
+        fate: Action,
+    ) -> ExitStatus {
         let shared = Shared::default();
         let (target, seen) = (shared.clone(), AtomicU64::new(0));
-        self.dr.intercept(move |_| {
-            if seen.fetch_add(1, Ordering::Relaxed) + 1 != nth {
+        self.dr.intercept(move |request| {
+            if !counts(request.api_key) || seen.fetch_add(1, Ordering::Relaxed) + 1 != nth {
                 return Action::Pass;
             }
             // kbr asks only once it runs, but its handle may come a moment later.
             loop {
                 if let Some(child) = target.lock().unwrap().as_mut() {
                     let _ = child.kill();
-                    // Some requests are carried out although nobody hears the answer.
-                    return if nth.is_multiple_of(2) {
-                        Action::Pass
-                    } else {
-                        Action::Drop
-                    };
+                    return fate.clone();
                 }
                 std::thread::yield_now();
             }
@@ -177,6 +301,15 @@ impl Round {
         let status = self.end(&shared);
         self.dr.clear_interceptors();
         status
+    }
+
+    /// kbr, killed after a while.
+    fn killed_after(&self, words: &[&str], time: Duration) -> ExitStatus {
+        let shared = Shared::default();
+        self.start(words, &[], &shared);
+        std::thread::sleep(time);
+        let _ = shared.lock().unwrap().as_mut().unwrap().kill();
+        self.end(&shared)
     }
 
     /// kbr, killed before its nth change of the journal.
@@ -228,16 +361,23 @@ impl Round {
     }
 
     fn assert_whole(&self) {
-        let when = &self.when;
-        assert_eq!(values(&self.dr, "orders_dr"), self.base.values, "{when}");
-        assert_eq!(mappings(&self.folder), self.base.mappings, "{when}");
-        let real = |sandbox: &Sandbox, topic: &str| sandbox.topic_configs(topic).unwrap();
-        let wanted = real(&self.base.scene.dr, "orders_dr");
-        assert_eq!(real(&self.dr, "orders_dr"), wanted, "{when}");
-        for group in ["checkout-api", "checkout-audit"] {
-            let wanted = self.base.scene.dr.committed(group);
-            assert_eq!(self.dr.committed(group), wanted, "{when}: {group}");
+        let (when, base) = (&self.when, &self.base);
+        let found = Whole::of(&self.dr);
+        assert_eq!(found.records, base.whole.records, "{when}");
+        assert_eq!(found.configs, base.whole.configs, "{when}");
+        assert_eq!(found.committed, base.whole.committed, "{when}");
+        assert_eq!(mappings(&self.folder), base.mappings, "{when}");
+    }
+
+    /// What comes after a kill; whether there was one.
+    fn go_on(&self, status: ExitStatus) -> bool {
+        if status.signal() == Some(SIGKILL) {
+            self.recover();
+            return true;
         }
+        assert_eq!(status.code(), Some(0), "{}: {status}", self.when);
+        self.assert_whole();
+        false
     }
 }
 
@@ -265,25 +405,26 @@ where
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_failover_killed_at_any_request_is_resumed_to_the_same_end() {
-    let base = Base::new().await;
-    let killed = rounds(30, |nth| {
-        let base = base.clone();
-        tokio::spawn(async move {
-            let round = Round::new(&base, format!("killed at request {nth}")).await;
-            let killed = tokio::task::block_in_place(|| {
-                let status = round.killed_at_request(&round.execute(), nth);
-                if status.signal() == Some(SIGKILL) {
-                    round.recover();
-                    return true;
-                }
-                assert_eq!(status.code(), Some(0), "{}: {status}", round.when);
-                round.assert_whole();
-                false
-            });
-            round.dr.shutdown().await;
-            killed
+/// One round, whatever it does, on a thread that may block.
+fn round(
+    base: &Arc<Base>,
+    when: String,
+    play: impl FnOnce(&Round) -> bool + Send + 'static,
+) -> tokio::task::JoinHandle<bool> {
+    let base = base.clone();
+    tokio::spawn(async move {
+        let round = Round::new(&base, when).await;
+        let killed = tokio::task::block_in_place(|| play(&round));
+        round.dr.shutdown().await;
+        killed
+    })
+}
+
+async fn at_every_request(scenario: &'static Scenario, least: u64) {
+    let base = Base::new(scenario).await;
+    let killed = rounds(least, |nth| {
+        round(&base, format!("killed at request {nth}"), move |round| {
+            round.go_on(round.killed_at_request(&round.execute(), nth))
         })
     })
     .await;
@@ -291,34 +432,116 @@ async fn a_failover_killed_at_any_request_is_resumed_to_the_same_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_failover_killed_at_any_request_is_resumed_to_the_same_end() {
+    at_every_request(&PLAIN, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restore_in_every_way_killed_at_any_request_is_resumed_to_the_same_end() {
+    at_every_request(&EVERY_WAY, 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_resume_killed_at_any_request_is_resumed_to_the_same_end() {
-    let base = Base::new().await;
-    let killed = rounds(10, |nth| {
-        let base = base.clone();
-        tokio::spawn(async move {
-            let round = Round::new(&base, format!("killed, and at request {nth} again")).await;
-            let killed = tokio::task::block_in_place(|| {
-                // In the middle of the write.
-                let status = round.killed_at_request(&round.execute(), 24);
-                assert_eq!(status.signal(), Some(SIGKILL), "{}: {status}", round.when);
-                if !round.has_run() {
-                    return true;
-                }
-                let status = round.killed_at_request(&round.resume(), nth);
-                if status.signal() == Some(SIGKILL) {
-                    round.recover();
-                    return true;
-                }
-                assert_eq!(status.code(), Some(0), "{}: {status}", round.when);
-                round.assert_whole();
-                false
-            });
-            round.dr.shutdown().await;
-            killed
+    let base = Base::new(&EVERY_WAY).await;
+    let killed = rounds(20, |nth| {
+        // Every other one; of those, every other one is carried out.
+        let nth = 2 * nth - nth % 2;
+        let when = format!("killed in a write, and at request {nth} again");
+        round(&base, when, move |round| {
+            let produce = |key| key == PRODUCE;
+            let status = round.killed_at(&round.execute(), 2, produce, Action::Pass);
+            assert_eq!(status.signal(), Some(SIGKILL), "{}: {status}", round.when);
+            round.go_on(round.killed_at_request(&round.resume(), nth))
         })
     })
     .await;
     println!("{killed} kills at requests of a resume");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn requests_that_come_in_late_put_no_record_there_twice() {
+    let base = Base::new(&EVERY_WAY).await;
+    let killed = rounds(4, |nth| {
+        // Before the end is taken for settled, about then, and while the resumed write is done or over.
+        let late = Duration::from_millis(700 + 300 * (nth % 5));
+        let when = format!("killed at produce request {nth}, which comes in {late:?} late");
+        round(&base, when, move |round| {
+            let produce = |key| key == PRODUCE;
+            let status = round.killed_at(&round.execute(), nth, produce, Action::Delay(late));
+            let killed = round.go_on(status);
+            if killed {
+                std::thread::sleep(late);
+                round.assert_whole();
+            }
+            killed
+        })
+    })
+    .await;
+    println!("{killed} kills with late requests");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restore_killed_at_any_moment_is_resumed_to_the_same_end() {
+    const KILLS: u64 = 40;
+    let base = Base::new(&EVERY_WAY).await;
+    let seed = kbr::base::time::now().0 as u64;
+    let started = (0..KILLS).map(|nth| {
+        // A different moment of each fortieth of the run.
+        let random = seed.wrapping_mul(6_364_136_223_846_793_005 + 2 * nth) >> 33;
+        let part = (nth as f64 + random as f64 / f64::from(1_u32 << 31)) / KILLS as f64;
+        let time = base.time.mul_f64(part);
+        let when = format!("seed {seed}: killed after {time:?}");
+        (when, time)
+    });
+    let started: Vec<_> = started.collect();
+    let mut killed = 0;
+    for some in started.chunks(AT_ONCE as usize) {
+        let some = some.iter().cloned().map(|(when, time)| {
+            round(&base, when, move |round| {
+                round.go_on(round.killed_after(&round.execute(), time))
+            })
+        });
+        for task in some.collect::<Vec<_>>() {
+            killed += u64::from(task.await.unwrap());
+        }
+    }
+    // Beside others a run takes longer than it did alone: nearly all are killed in time.
+    assert!(killed >= KILLS / 2, "only {killed} were killed");
+    println!("{killed} kills at any moment");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_run_is_resumed_by_one_process_at_a_time() {
+    let base = Base::new(&PLAIN).await;
+    let round = Round::new(&base, "resumed twice at once".into()).await;
+    tokio::task::block_in_place(|| {
+        let produce = |key| key == PRODUCE;
+        let status = round.killed_at(&round.execute(), 1, produce, Action::Drop);
+        assert_eq!(status.signal(), Some(SIGKILL), "{status}");
+        let writes = Arc::new(AtomicU64::new(0));
+        let seen = writes.clone();
+        round.dr.intercept(move |request| match request.api_key {
+            PRODUCE => {
+                seen.fetch_add(1, Ordering::Relaxed);
+                Action::Delay(Duration::from_secs(3))
+            }
+            _ => Action::Pass,
+        });
+        let first = Shared::default();
+        round.start(&round.resume(), &[], &first);
+        let deadline = Instant::now() + LIMIT;
+        while writes.load(Ordering::Relaxed) == 0 {
+            assert!(Instant::now() < deadline, "the first resume never writes");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let second = round.folder.kbr(&round.resume());
+        assert_eq!(second.code, 1, "{}", second.text());
+        assert!(second.stderr.contains("error[E0444]"), "{}", second.text());
+        assert_eq!(round.end(&first).code(), Some(0));
+        round.assert_whole();
+    });
+    round.dr.shutdown().await;
 }
 
 /// Compiles the library that kills the process it is loaded into.
@@ -335,28 +558,26 @@ fn crash_point(folder: &Folder) -> PathBuf {
     library
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_failover_killed_before_any_change_of_its_journal_is_resumed_to_the_same_end() {
-    let base = Base::new().await;
-    let library = crash_point(&base.scene.folder).display().to_string();
-    let killed = rounds(60, |nth| {
-        let (base, library) = (base.clone(), library.clone());
-        tokio::spawn(async move {
-            let round = Round::new(&base, format!("killed before change {nth}")).await;
-            let killed = tokio::task::block_in_place(|| {
-                let status = round.killed_at_change(&round.execute(), &library, nth);
-                if status.signal() == Some(SIGKILL) {
-                    round.recover();
-                    return true;
-                }
-                assert_eq!(status.code(), Some(0), "{}: {status}", round.when);
-                round.assert_whole();
-                false
-            });
-            round.dr.shutdown().await;
-            killed
+/// Kills before every `every`th change of the journal.
+async fn at_changes(scenario: &'static Scenario, every: u64, least: u64) {
+    let base = Base::new(scenario).await;
+    let library = crash_point(&base.folder).display().to_string();
+    let killed = rounds(least, |nth| {
+        let (library, nth) = (library.clone(), every * nth);
+        round(&base, format!("killed before change {nth}"), move |round| {
+            round.go_on(round.killed_at_change(&round.execute(), &library, nth))
         })
     })
     .await;
     println!("{killed} kills at changes of the journal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_failover_killed_before_any_change_of_its_journal_is_resumed_to_the_same_end() {
+    at_changes(&PLAIN, 5, 60).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restore_in_every_way_killed_before_changes_of_its_journal_is_resumed_to_the_same_end() {
+    at_changes(&EVERY_WAY, 13, 60).await;
 }

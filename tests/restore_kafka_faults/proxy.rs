@@ -1,7 +1,7 @@
 //! A TCP proxy in front of one broker that knows Kafka's frames and does to produce requests what networks do.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,6 +9,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What happens to a produce request or to its answer.
+// Each test program uses a part of it.
+#[allow(dead_code)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It is carried out; the connection ends before the answer comes.
@@ -19,6 +21,8 @@ pub enum Fault {
     ReplyCut,
     /// The answer takes its time.
     Slow,
+    /// It is kept on the way, and arrives when the test says so: [`Proxy::deliver`].
+    Kept,
 }
 
 type Rule = Box<dyn FnMut(u64) -> Option<Fault> + Send>;
@@ -27,6 +31,10 @@ struct Shared {
     rule: Mutex<Rule>,
     produced: AtomicU64,
     faults: AtomicU64,
+    broker: String,
+    kept: Mutex<Vec<Vec<u8>>>,
+    /// Whether what was kept arrives before the next fetch that comes behind a produce request.
+    deliver_before_fetch: AtomicBool,
 }
 
 pub struct Proxy {
@@ -46,6 +54,9 @@ impl Proxy {
             rule: Mutex::new(Box::new(|_| None)),
             produced: AtomicU64::new(0),
             faults: AtomicU64::new(0),
+            broker: broker.clone(),
+            kept: Mutex::default(),
+            deliver_before_fetch: AtomicBool::new(false),
         });
         let own = shared.clone();
         let accepting = tokio::spawn(async move {
@@ -81,13 +92,44 @@ impl Proxy {
         self.shared.faults.store(0, Ordering::SeqCst);
     }
 
+    /// Brings the requests that were kept to the broker, each over a connection of its own, and waits for the answers.
+    // Each test program uses a part of it.
+    #[allow(dead_code)]
+    pub async fn deliver(&self) -> usize {
+        self.shared.deliver().await
+    }
+
+    /// The same, before the next fetch that comes behind a produce request, and a while after that.
+    #[allow(dead_code)]
+    pub fn deliver_before_fetch(&self) {
+        self.shared
+            .deliver_before_fetch
+            .store(true, Ordering::SeqCst);
+    }
+
     /// How often it struck since the rule was made.
     pub fn faults(&self) -> u64 {
         self.shared.faults.load(Ordering::SeqCst)
     }
 }
 
+impl Shared {
+    async fn deliver(&self) -> usize {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap());
+        for request in &kept {
+            let broker = TcpStream::connect(&self.broker).await.unwrap();
+            let (mut from, mut to) = broker.into_split();
+            to.write_all(request).await.unwrap();
+            assert!(frame(&mut from).await.is_some(), "the broker answers");
+        }
+        kept.len()
+    }
+}
+
 const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
+/// In this time a broker forgets the producers of old records that looks for them all the time.
+const A_WHILE: Duration = Duration::from_millis(400);
 
 async fn frame(from: &mut OwnedReadHalf) -> Option<Vec<u8>> {
     let size = from.read_i32().await.ok()?;
@@ -117,6 +159,17 @@ async fn requests(
         if fault.is_some() {
             shared.faults.fetch_add(1, Ordering::SeqCst);
         }
+        if key == FETCH
+            && shared.produced.load(Ordering::SeqCst) > 0
+            && shared.deliver_before_fetch.swap(false, Ordering::SeqCst)
+        {
+            tokio::time::sleep(A_WHILE).await;
+            shared.deliver().await;
+        }
+        if fault == Some(Fault::Kept) {
+            shared.kept.lock().unwrap().push(frame);
+            continue;
+        }
         if fault == Some(Fault::RequestCut) {
             let _ = to.write_all(&frame[..frame.len() / 2]).await;
             let _ = to.flush().await;
@@ -140,7 +193,7 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, expected: Expe
                 return;
             }
             Some(Fault::Slow) => tokio::time::sleep(Duration::from_millis(150)).await,
-            Some(Fault::RequestCut) | None => {}
+            Some(Fault::RequestCut | Fault::Kept) | None => {}
         }
         if to.write_all(&frame).await.is_err() {
             return;
