@@ -574,10 +574,10 @@ async fn at_changes(scenario: &'static Scenario, every: u64, least: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_failover_killed_before_any_change_of_its_journal_is_resumed_to_the_same_end() {
-    at_changes(&PLAIN, 5, 60).await;
+    at_changes(&PLAIN, 3, 55).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_restore_in_every_way_killed_before_changes_of_its_journal_is_resumed_to_the_same_end() {
-    at_changes(&EVERY_WAY, 13, 60).await;
+    at_changes(&EVERY_WAY, 6, 55).await;
 }
