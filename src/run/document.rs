@@ -74,6 +74,9 @@ pub struct Summary {
     pub blocked: usize,
     /// Bytes that will be written.
     pub bytes: u64,
+    /// About how long it will take, in milliseconds; 0: nothing is known of that.
+    #[serde(default)]
+    pub takes_ms: u64,
 }
 
 impl Plan {
@@ -150,7 +153,10 @@ fn summarise(items: &[ItemDocument]) -> Summary {
                 continue;
             }
             StepStatus::Blocked => summary.blocked += 1,
-            StepStatus::Change => summary.bytes += step.view.bytes,
+            StepStatus::Change => {
+                summary.bytes += step.view.bytes;
+                summary.takes_ms += step.view.takes_ms;
+            }
         }
         let index = match kinds.iter().position(|(kind, ..)| *kind == step.kind) {
             Some(index) => index,

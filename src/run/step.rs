@@ -99,6 +99,9 @@ pub struct StepView {
     /// What applying it will cost, for the line under the summary: bytes to write.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u64,
+    /// And time, in milliseconds, as far as it can be told.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub takes_ms: u64,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -3,8 +3,11 @@
 use super::columns::{self, Columns, INDENT};
 use super::style::{Paint, Style, harmless, left, right, width, wrapped};
 use crate::base::size::format_bytes;
+use crate::base::time::format_duration_ms;
 use crate::run::{Gate, ItemDocument, PlanDocument, StepDocument, StepKind, StepStatus};
 
+/// From here on a plan says about how long it will take.
+const WORTH_TELLING_MS: u64 = 3_000;
 /// How many blocked reasons are spelt out below the plan.
 const BLOCKED_SHOWN: usize = 10;
 
@@ -257,6 +260,15 @@ impl<'a> PlanView<'a> {
         }
         if summary.bytes > 0 {
             parts.push(format!("{} to write", format_bytes(summary.bytes)));
+        }
+        // Less than a few seconds is not worth a word.
+        if summary.takes_ms >= WORTH_TELLING_MS {
+            let seconds = i64::try_from(summary.takes_ms.div_ceil(1000)).unwrap_or(i64::MAX / 1000);
+            let about = match seconds {
+                0..60 => format!("{seconds} s"),
+                _ => format_duration_ms(seconds * 1000),
+            };
+            parts.push(format!("about {about}"));
         }
         parts.push(self.so_far.into());
         // Broken between the parts, never inside one.

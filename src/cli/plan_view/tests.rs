@@ -323,3 +323,27 @@ fn names_from_a_broker_cannot_steer_the_terminal() {
     );
     assert!(text.contains("\x1b[32mcreate\x1b[0m"), "{text:?}");
 }
+
+#[test]
+fn about_how_long_it_takes_is_told_where_that_matters() {
+    let summary = |takes_ms: &[u64]| {
+        let id = RunbookId {
+            name: "r.rhai".into(),
+            digest: Digest::of(b"script"),
+        };
+        let mut plan = Plan::new(id, BTreeMap::new(), TimestampMs(1_795_255_200_000));
+        for takes_ms in takes_ms {
+            let mut step = write("orders", 1, 1 << 30, "1.0", "GiB");
+            step.view.takes_ms = *takes_ms;
+            plan.add_step(Arc::new(step), None);
+        }
+        let style = Style {
+            colour: false,
+            width: 80,
+        };
+        PlanView::new(&plan.document(), style, false).summary()
+    };
+    assert!(summary(&[11_000, 900]).contains(" to write · about 12 s · "));
+    assert!(summary(&[3_600_000, 300_000]).contains(" · about 1 h 5 min · "));
+    assert!(!summary(&[1_000, 500]).contains("about"));
+}

@@ -144,6 +144,7 @@ impl Step for ResetStep {
             no_change: plan.changes() == 0 && !plan.is_blocked(),
             counts: Some(self.groups()),
             bytes: 0,
+            takes_ms: 0,
         }
     }
 

@@ -101,6 +101,7 @@ impl Step for PruneStep {
                 }
             }),
             bytes: 0,
+            takes_ms: 0,
         }
     }
 
@@ -548,6 +549,7 @@ impl Step for UndeleteStep {
             no_change: plan.retention.is_none(),
             counts: Some(counted(plan.comes_back.len() as i64, "generation")),
             bytes: 0,
+            takes_ms: 0,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::base::TopicId;
 use crate::base::text::counted;
 use crate::dsl::verbs::archives::SnapshotValue;
 use crate::dsl::verbs::clusters::Cluster;
-use crate::engine::restore::{self, CreateTopic, FinishTopic, FoundTopic, Plan};
+use crate::engine::restore::{self, CreateTopic, FinishTopic, FoundTopic, Plan, WriteTopic};
 use crate::engine::verify;
 use crate::run::{
     Blocked, Cell, Detail, ExitClass, Gate, Outcome, ROOM, Reconciled, SavedParts, Step,
@@ -241,11 +241,16 @@ impl Step for VerifyStep {
     }
 
     fn view(&self) -> StepView {
-        let topics = self.run.plan.writes.len();
-        StepView::of(
-            counted(topics as i64, "topic"),
-            vec![Cell::text("every record")],
-        )
+        let writes = &self.run.plan.writes;
+        let bytes: u64 = writes.iter().map(WriteTopic::kept_bytes).sum();
+        StepView {
+            // Reading is twice as fast as writing, with its copies on other brokers.
+            takes_ms: write::time_for(bytes, 2 * write::USUAL_RATE),
+            ..StepView::of(
+                counted(writes.len() as i64, "topic"),
+                vec![Cell::text("every record")],
+            )
+        }
     }
 
     fn saved(&self, parts: &mut SavedParts) -> Value {

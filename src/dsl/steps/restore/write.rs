@@ -31,6 +31,14 @@ pub(super) struct WriteStep {
     pub write: WriteTopic,
 }
 
+/// What a cluster of three with disks of its own takes, in bytes per second; what it really is shows once records flow.
+pub(super) const USUAL_RATE: u64 = 100 << 20;
+
+/// Milliseconds that so many bytes take.
+pub(super) fn time_for(bytes: u64, rate: u64) -> u64 {
+    bytes.saturating_mul(1000) / rate.max(1)
+}
+
 /// How much of the executor's room so many bytes take.
 pub(super) fn share(bytes: u64) -> u32 {
     let parts = bytes.div_ceil(SMALL_WRITE);
@@ -237,6 +245,7 @@ impl Step for WriteStep {
         StepView {
             lines: vec![line],
             bytes: write.kept_bytes(),
+            takes_ms: time_for(write.kept_bytes(), self.run.plan.rate.unwrap_or(USUAL_RATE)),
             ..StepView::default()
         }
     }
