@@ -220,7 +220,7 @@ async fn groups_move_in_one_transaction_with_metadata_and_without_epoch(client: 
                 row.partition.0,
                 row.from.map(|offset| offset.0),
                 row.target.as_ref().unwrap().0,
-                row.why,
+                row.why.clone(),
                 row.lag_after.unwrap(),
             )
         })

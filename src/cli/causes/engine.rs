@@ -94,9 +94,15 @@ pub fn of_offsets(error: &offsets::Error) -> Described {
     match error {
         E::Kafka(error) => of_kafka(error),
         E::StrategyNotYet { .. } => Described::new("E0219", message).exit(ExitClass::Usage),
-        E::UnknownStrategy { .. } | E::UnknownOutOfRange { .. } => {
+        E::UnknownStrategy { .. } | E::UnknownOutOfRange { .. } | E::StrategyWants { .. } => {
             Described::new("E0212", message).exit(ExitClass::Usage)
         }
+        E::ForLiveGroups { .. } => Described::new("E0212", message)
+            .exit(ExitClass::Usage)
+            .fact("now", "plan from the cluster: offset_plan(cluster(\"dr\")).groups(\"…\")"),
+        E::Rows { .. } => Described::new("E0231", message)
+            .exit(ExitClass::Usage)
+            .fact("now", "rows are group,topic,partition,offset, or a JSON list of objects with these names"),
         E::Blocked { .. } => Described::new("E0402", message),
         E::GroupsActive { groups } => {
             let mut described = Described::new("E0412", message);

@@ -109,7 +109,8 @@ fn detail(row: &offsets::Row) -> Vec<String> {
     };
     vec![
         row.target_partition.to_string(),
-        row.committed.to_string(),
+        row.committed
+            .map_or_else(|| "-".to_string(), |offset| offset.to_string()),
         row.from
             .map_or_else(|| "-".to_string(), |offset| offset.to_string()),
         to,

@@ -1,17 +1,26 @@
-//! `offset_plan(data)….reset()`: committed offsets of the archive, translated by a restore, onto its target.
+//! `offset_plan(data)….reset()`: committed offsets of the archive, translated by a restore, onto its target; or groups
+//! of a live cluster, to where the operator wants them.
 //!
 //! The builder is the plan: it is made when something of it is read for the first time, and kept.
 
-use super::restore::{Restored, patterns, selection};
+use super::backup::some_partitions;
+use super::clusters::Cluster;
+use super::quantities::instant_of;
+use super::restore::{Restored, epoch_ms, patterns, selection};
+use crate::base::Pattern;
 use crate::base::text::{counted, grouped};
+use crate::base::time::parse_duration_ms;
 use crate::dsl::failure::Failure;
 use crate::dsl::host::Host;
+use crate::dsl::invocation::Invocation;
 use crate::dsl::kind::Kind;
 use crate::dsl::reading;
 use crate::dsl::show;
 use crate::dsl::steps::{self, ResetRun};
 use crate::dsl::table::{Entry, Parameter};
-use crate::engine::offsets;
+use crate::dsl::values::{Duration, Instant};
+use crate::engine::backup::SomePartitions;
+use crate::engine::offsets::{self, Given};
 use crate::run::ExitClass;
 use rhai::{Array, Dynamic, EvalAltResult, Position};
 use std::sync::{Arc, Mutex};
@@ -20,14 +29,35 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone)]
 pub struct OffsetPlan {
     host: Arc<Host>,
-    restored: Restored,
+    source: PlannedFrom,
     groups: Vec<String>,
     exclude: Vec<String>,
     topics: Vec<String>,
-    strategy: String,
+    partitions: Vec<SomePartitions>,
+    strategy: offsets::Strategy,
     out_of_range: String,
+    leave_unplaced: bool,
+    new_groups: bool,
     /// Shared by copies of the same options; an option makes a new one.
     planned: Arc<Mutex<Option<Arc<offsets::Plan>>>>,
+}
+
+/// Where the groups and their offsets come from.
+#[derive(Clone)]
+enum PlannedFrom {
+    /// The archive's groups, through a restore.
+    Restored(Box<Restored>),
+    /// The cluster's own.
+    Live(Cluster),
+}
+
+impl PlannedFrom {
+    fn cluster(&self) -> &Cluster {
+        match self {
+            Self::Restored(restored) => &restored.cluster,
+            Self::Live(cluster) => cluster,
+        }
+    }
 }
 
 /// One row, to be looked at.
@@ -39,26 +69,38 @@ const NAMES: &[Parameter] = &[Parameter::many("names", &[Kind::Text])];
 pub static TABLE: &[Entry] = &[
     Entry::verb(
         "offset_plan",
-        &[Parameter::one("restored", &[Kind::Restored])],
+        &[Parameter::one("source", &[Kind::Restored, Kind::Cluster])],
         Kind::OffsetPlan,
         |call| {
+            let source = match call.argument::<Cluster>(0) {
+                Ok(cluster) => PlannedFrom::Live(cluster),
+                Err(_) => PlannedFrom::Restored(Box::new(call.argument(0)?)),
+            };
+            let strategy = match source {
+                PlannedFrom::Restored(_) => offsets::Strategy::Exact,
+                PlannedFrom::Live(_) => offsets::Strategy::ToCurrent,
+            };
             Ok(Dynamic::from(OffsetPlan {
                 host: call.host()?.clone(),
-                restored: call.argument(0)?,
+                source,
                 groups: Vec::new(),
                 exclude: Vec::new(),
                 topics: Vec::new(),
-                strategy: "exact".to_string(),
+                partitions: Vec::new(),
+                strategy,
                 out_of_range: "block".to_string(),
+                leave_unplaced: false,
+                new_groups: false,
                 planned: Arc::default(),
             }))
         },
     )
     .doc(
-        "Where the archive's consumer groups go on at the target of a restore: for each committed offset the very \
-         record that would have been read next. Nothing is moved before `.reset()`; printing it shows every row.",
+        "Where consumer groups go on. Of a restore: the archive's groups at its target, for each committed offset the very \
+         record that would have been read next. Of a cluster: its own groups, by a strategy such as `earliest`. Nothing is \
+         moved before `.reset()`; printing it shows every row.",
     )
-    .example("let moved = offset_plan(data).groups(\"checkout-*\");"),
+    .example("let moved = offset_plan(data).groups(\"checkout-*\");   // or offset_plan(cluster(\"dr\"))"),
     Entry::option(Kind::OffsetPlan, "groups", NAMES, "every group", |call| {
         let mut plan = call.me::<OffsetPlan>()?.changed();
         plan.groups.extend(patterns(call)?);
@@ -78,21 +120,81 @@ pub static TABLE: &[Entry] = &[
         plan.topics.extend(patterns(call)?);
         Ok(Dynamic::from(plan))
     })
-    .doc("Only offsets on these topics, by their names in the archive.")
+    .doc(
+        "Only offsets on these topics; of a restore by their names in the archive. Of a live group, a topic named in full is \
+         moved in all of its partitions, also those in which the group has committed nothing.",
+    )
     .example("offset_plan(data).topics(\"orders\")"),
     Entry::option(
         Kind::OffsetPlan,
-        "strategy",
-        &[Parameter::choice("name", &["exact"])],
-        "\"exact\"",
+        "partitions",
+        &[
+            Parameter::one("topics", &[Kind::Text]),
+            Parameter::one("partitions", &[Kind::List, Kind::Text, Kind::Number]),
+        ],
+        "every partition",
         |call| {
             let mut plan = call.me::<OffsetPlan>()?.changed();
-            plan.strategy = call.text(0)?;
+            plan.partitions.push(some_partitions(call)?);
             Ok(Dynamic::from(plan))
         },
     )
-    .doc("How offsets are found. `exact` uses the restore's own mapping from source to target offsets.")
-    .example("offset_plan(data).strategy(\"exact\")"),
+    .doc("Of a live group's topics that match, only these partitions: a list, a number, or ranges as text.")
+    .example("offset_plan(dr).groups(\"checkout-api\").partitions(\"orders\", \"0-3\")"),
+    Entry::option(
+        Kind::OffsetPlan,
+        "strategy",
+        &[
+            Parameter::choice("name", offsets::Strategy::NAMES),
+            Parameter::one(
+                "with",
+                &[Kind::Number, Kind::Text, Kind::Instant, Kind::Duration],
+            )
+            .optional(),
+        ],
+        "\"exact\" of a restore, \"to-current\" of a cluster",
+        |call| {
+            let mut plan = call.me::<OffsetPlan>()?.changed();
+            plan.strategy = strategy(call)?;
+            Ok(Dynamic::from(plan))
+        },
+    )
+    .doc(
+        "How offsets are found. Of a restore: `exact` by its own mapping from source to target offsets, `skip` leaves groups \
+         where they are. Of a cluster, as Kafka's own tool has them: `earliest`, `latest`, `to-current`, `to-offset` with an \
+         offset, `shift-by` with a number, `to-datetime` with a time, `by-duration` with a duration before now, `to-group` \
+         with another group's name, and `manual` with a file of `group,topic,partition,offset`, in CSV or JSON.",
+    )
+    .example("offset_plan(dr).groups(\"audit\").strategy(\"to-datetime\", \"2026-11-20T10:00:00Z\")"),
+    Entry::option(
+        Kind::OffsetPlan,
+        "unplaced",
+        &[Parameter::choice("what", &["block", "leave"])],
+        "\"block\"",
+        |call| {
+            let mut plan = call.me::<OffsetPlan>()?.changed();
+            plan.leave_unplaced = call.text(0)? == "leave";
+            Ok(Dynamic::from(plan))
+        },
+    )
+    .doc(
+        "Committed offsets for which there is no target: `block` stops the plan, `leave` leaves them as they are and lists \
+         them.",
+    )
+    .example("offset_plan(dr).groups(\"*\").strategy(\"shift-by\", -10).unplaced(\"leave\")"),
+    Entry::option(
+        Kind::OffsetPlan,
+        "new_groups",
+        &[Parameter::one("made", &[Kind::Flag])],
+        "false",
+        |call| {
+            let mut plan = call.me::<OffsetPlan>()?.changed();
+            plan.new_groups = call.argument(0)?;
+            Ok(Dynamic::from(plan))
+        },
+    )
+    .doc("Whether a group that is named in full and not there is made, by its first commit; else it blocks the plan.")
+    .example("offset_plan(dr).groups(\"audit-2\").strategy(\"to-group\", \"audit\").new_groups(true)"),
     Entry::option(
         Kind::OffsetPlan,
         "out_of_range",
@@ -105,8 +207,8 @@ pub static TABLE: &[Entry] = &[
         },
     )
     .doc(
-        "A committed offset that lies outside of what the archive holds: `block` stops the plan, `clamp` takes the nearest \
-         end and says so.",
+        "An offset that lies outside of what the archive, or the log, holds: `block` stops the plan, `clamp` takes the \
+         nearest end and says so.",
     )
     .example("offset_plan(data).out_of_range(\"clamp\")"),
     Entry::terminal(Kind::OffsetPlan, "reset", &[], Kind::Nothing, |call| {
@@ -129,7 +231,7 @@ pub static TABLE: &[Entry] = &[
         }));
         let run = Arc::new(ResetRun {
             plan: Arc::new(moved),
-            cluster: plan.restored.cluster.clone(),
+            cluster: plan.source.cluster().clone(),
         });
         for step in steps::offsets(&run) {
             host.add_step(step, call.position);
@@ -141,6 +243,26 @@ pub static TABLE: &[Entry] = &[
          read one of the topics is refused.",
     )
     .example("moved.reset();"),
+    Entry::method(
+        Kind::OffsetPlan,
+        "exported",
+        &[Parameter::choice("form", &["csv", "json", "sh"])],
+        Kind::Text,
+        |call| {
+            let plan = call.me::<OffsetPlan>()?.plan()?;
+            let text = match call.text(0)?.as_str() {
+                "csv" => offsets::csv(&plan),
+                "json" => offsets::json(&plan),
+                _ => offsets::shell(&plan),
+            };
+            Ok(text.trim_end().to_string().into())
+        },
+    )
+    .doc(
+        "Its rows as text for people without kbr: `csv` as `kafka-consumer-groups --from-file` reads it, `json`, or `sh`, a \
+         script that calls that tool for each group. Blocked rows are not in it.",
+    )
+    .example("print(moved.exported(\"csv\"))"),
     Entry::property(Kind::OffsetPlan, "group_names", Kind::List, |call| {
         let plan = call.me::<OffsetPlan>()?.plan()?;
         Ok(texts(plan.group_names()))
@@ -175,9 +297,11 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("The partition at the target."),
     Entry::column(Kind::OffsetRow, "committed", Kind::Number, |call| {
-        Ok(row(&call.me()?).committed.0.into())
+        Ok(row(&call.me()?)
+            .committed
+            .map_or(Dynamic::UNIT, |offset| offset.0.into()))
     })
-    .doc("What the group had committed at the source."),
+    .doc("What the group had committed at the source; `()` if nothing."),
     Entry::column(Kind::OffsetRow, "from", Kind::Number, |call| {
         Ok(row(&call.me()?)
             .from
@@ -202,6 +326,51 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("Restored records that it will still have to read."),
 ];
+
+/// A file with rows is no larger than this.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// `.strategy(name, with)`.
+fn strategy(call: &Invocation) -> Result<offsets::Strategy, Failure> {
+    let name = call.text(0)?;
+    let text = call.text(1).ok();
+    let given = if call.arguments.len() < 2 {
+        Given::Nothing
+    } else if let Ok(number) = call.argument::<i64>(1) {
+        match name.as_str() {
+            "to-datetime" => Given::Instant(epoch_ms(number)?),
+            _ => Given::Number(number),
+        }
+    } else if let Ok(at) = call.argument::<Instant>(1) {
+        Given::Instant(at.0)
+    } else if let Ok(duration) = call.argument::<Duration>(1) {
+        Given::Duration(duration.0)
+    } else {
+        let text = text.unwrap_or_default();
+        match name.as_str() {
+            "to-datetime" => Given::Instant(instant_of(call, &text)?),
+            "by-duration" => Given::Duration(
+                parse_duration_ms(&text).map_err(|error| Failure::script("E0214", error))?,
+            ),
+            "manual" => return rows_of(&text),
+            _ => Given::Text(text),
+        }
+    };
+    offsets::Strategy::parse(&name, given).map_err(|error| Failure::from_below("E0212", error))
+}
+
+/// The rows of a file; its path counts from where kbr was started.
+fn rows_of(path: &str) -> Result<offsets::Strategy, Failure> {
+    let cannot = |what: String| Failure::script("E0231", format!("{path}: {what}"));
+    let size = std::fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
+    if size.len() > LARGEST_FILE {
+        return Err(cannot("a file of rows has at most 64 MiB".to_string()));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| cannot(error.to_string()))?;
+    offsets::Wanted::parse(path, &text)
+        .map(offsets::Strategy::Manual)
+        .map_err(|error| Failure::from_below("E0231", error))
+}
 
 fn row(row: &OffsetRow) -> &offsets::Row {
     &row.0.rows[row.1]
@@ -255,29 +424,60 @@ impl OffsetPlan {
 
     fn make(&self) -> Result<offsets::Plan, Failure> {
         let wrong = |error: offsets::Error| Failure::script("E0212", error.to_string());
-        let options = offsets::Options {
+        let mut options = offsets::Options {
             groups: selection(&self.groups, &self.exclude)?,
             topics: selection(&self.topics, &[])?,
-            strategy: offsets::Strategy::parse(&self.strategy).map_err(wrong)?,
+            partitions: self
+                .partitions
+                .iter()
+                .map(|some| (some.topics.clone(), some.partitions.clone()))
+                .collect(),
+            strategy: self.strategy.clone(),
             out_of_range: offsets::OutOfRange::parse(&self.out_of_range).map_err(wrong)?,
+            leave_unplaced: self.leave_unplaced,
+            new_groups: self.new_groups,
         };
-        let snapshot = &self.restored.snapshot.0;
+        let cluster = &self.source.cluster().0;
+        let of_cluster = |error| {
+            Failure::from_below("E0330", error)
+                .prefixed(format!("planning offsets on {}", cluster.name))
+        };
+        let restored = match &self.source {
+            PlannedFrom::Restored(restored) => restored,
+            PlannedFrom::Live(_) => {
+                // A file that names its groups chooses them.
+                if let offsets::Strategy::Manual(wanted) = &self.strategy
+                    && self.groups.is_empty()
+                {
+                    let named: Vec<String> =
+                        wanted.groups().into_iter().map(str::to_string).collect();
+                    let exact = named.iter().map(|name| Pattern::Name(name.clone()));
+                    options.groups.include = exact.collect();
+                }
+                let now = match self.strategy {
+                    offsets::Strategy::ByDuration(_) => self.host.read_now(),
+                    _ => self.host.now,
+                };
+                let plan = offsets::plan_live(&cluster.client, &options, now);
+                return self.host.wait(plan)?.map_err(of_cluster);
+            }
+        };
+        let snapshot = &restored.snapshot.0;
         let groups = self
             .host
             .wait(snapshot.snapshot.groups())?
             .map_err(|error| reading::of_archive(&snapshot.store.url.to_string(), error))?;
+        let writes = restored.run.plan.writes.iter();
         let source = offsets::Source {
             groups: groups.groups,
-            topics: self.topics_of_restore(),
+            // The archive may hold records that the source's log start has passed since: they are restored, and a group
+            // that was at one of them goes on there.
+            topics: writes.map(offsets::SourceTopic::from).collect(),
         };
-        let cluster = &self.restored.cluster.0;
         let plan = self
             .host
             .wait(offsets::plan(&source, &cluster.client, &options))?
-            .map_err(|error| {
-                Failure::from_below("E0330", error)
-                    .prefixed(format!("planning offsets on {}", cluster.name))
-            })?;
+            .map_err(of_cluster)?;
         let unknown = plan
             .blocks()
             .into_iter()
@@ -290,13 +490,6 @@ impl OffsetPlan {
             });
         }
         Ok(plan)
-    }
-
-    fn topics_of_restore(&self) -> Vec<offsets::SourceTopic> {
-        // The archive may hold records that the source's log start has passed since: they are restored, and a group
-        // that was at one of them goes on there.
-        let writes = self.restored.run.plan.writes.iter();
-        writes.map(offsets::SourceTopic::from).collect()
     }
 
     /// What `print` shows: every row, then a summary.
@@ -336,7 +529,8 @@ fn plan_text(plan: &offsets::Plan) -> String {
                 row.group.clone(),
                 row.target_topic.clone(),
                 row.target_partition.to_string(),
-                grouped(row.committed.0),
+                row.committed
+                    .map_or_else(|| "-".to_string(), |offset| grouped(offset.0)),
                 row.from
                     .map_or_else(|| "-".to_string(), |offset| grouped(offset.0)),
                 row.target
@@ -349,7 +543,7 @@ fn plan_text(plan: &offsets::Plan) -> String {
         })
         .collect();
     let mut text = if rows.is_empty() {
-        "no group has a committed offset on a restored topic".to_string()
+        "no row: no selected group has a committed offset there".to_string()
     } else {
         show::table_text(&header, &rows, &numeric)
     };

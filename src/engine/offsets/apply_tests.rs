@@ -15,7 +15,7 @@ fn plan() -> Plan {
         partition: PartitionId(partition),
         target_topic: "orders_dr".into(),
         target_partition: PartitionId(partition),
-        committed: Offset(1),
+        committed: Some(Offset(1)),
         from: from.map(Offset),
         target: Ok(Offset(target)),
         why: Why::SameRecord,

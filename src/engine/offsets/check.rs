@@ -150,6 +150,14 @@ type Logs = BTreeMap<TopicPartition, (Offset, Offset)>;
 async fn logs(plan: &Plan, target: &Client) -> Result<Logs> {
     let partitions: BTreeSet<TopicPartition> =
         plan.rows.iter().map(|row| row.target_partition()).collect();
+    logs_of(&partitions.into_iter().collect::<Vec<_>>(), target).await
+}
+
+/// Log start and high watermark of partitions; an error if one is not there.
+pub(super) async fn logs_of(partitions: &[TopicPartition], target: &Client) -> Result<Logs> {
+    if partitions.is_empty() {
+        return Ok(Logs::new());
+    }
     let ask = |at| {
         partitions
             .iter()
@@ -163,7 +171,7 @@ async fn logs(plan: &Plan, target: &Client) -> Result<Logs> {
         .list_offsets(&ask(OffsetAt::Earliest), Isolation::ReadUncommitted)
         .await?;
     let mut logs = Logs::new();
-    for partition in partitions {
+    for partition in partitions.iter().cloned() {
         let (Some(start), Some(end)) = (starts.remove(&partition), ends.remove(&partition)) else {
             return Err(Error::NoTarget {
                 partition,

@@ -49,8 +49,16 @@ pub struct NotMoved {
 pub enum Error {
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
-    #[error("strategy `{name}` is not there yet; `exact` is")]
+    #[error("strategy `{name}` is not there yet")]
     StrategyNotYet { name: String },
+    #[error("strategy `{name}` takes {what}")]
+    StrategyWants { name: String, what: &'static str },
+    #[error(
+        "strategy `{name}` moves live groups; a restore's groups move by `exact`, or stay by `skip`"
+    )]
+    ForLiveGroups { name: &'static str },
+    #[error("{origin}: {what}")]
+    Rows { origin: String, what: String },
     #[error("there is no strategy `{name}`{}", suggestion(.meant))]
     UnknownStrategy { name: String, meant: Option<String> },
     #[error("out_of_range takes \"block\" or \"clamp\", not `{name}`{}", suggestion(.meant))]

@@ -107,7 +107,7 @@ pub(super) fn row(
         partition: first.route.partition,
         target_topic: target.topic.clone(),
         target_partition: target.partition,
-        committed: commit_of_first.offset,
+        committed: Some(commit_of_first.offset),
         from: now.map(|committed| committed.offset),
         target: Ok(Offset(0)),
         why: Why::Blocked,
@@ -151,9 +151,9 @@ pub(super) fn row(
         Some((_, target, why, at, commit)) => {
             row.topic.clone_from(&at.topic.topic);
             row.partition = at.route.partition;
-            row.committed = commit.offset;
+            row.committed = Some(commit.offset);
             row.metadata.clone_from(&commit.metadata);
-            (*target, *why)
+            (*target, why.clone())
         }
         None => {
             let ends = here.iter().map(|(mapping, ..)| mapping.target_end());

@@ -8,13 +8,17 @@ mod apply;
 mod check;
 mod error;
 mod joined;
+mod live;
 mod options;
 mod plan;
 mod resolve;
+mod rows;
 
 pub use apply::{Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile, remaining};
 pub use check::{ActiveGroup, check};
 pub use error::{Difference, Drifted, Error, NotMoved, OutsideLog, Result};
-pub use options::{Options, OutOfRange, Strategy};
+pub use live::plan_live;
+pub use options::{Given, Options, OutOfRange, Strategy};
 pub use plan::{Blocked, Plan, Reason, Row, Skipped, Summary, Why};
 pub use resolve::{Source, SourcePartition, SourceTopic, plan};
+pub use rows::{Wanted, csv, json, shell};

@@ -34,8 +34,8 @@ pub struct Row {
     pub partition: PartitionId,
     pub target_topic: String,
     pub target_partition: PartitionId,
-    /// The next record the group would have read at the source.
-    pub committed: Offset,
+    /// The next record the group would have read at the source; `None` if it has committed nothing there.
+    pub committed: Option<Offset>,
     /// What the group has committed at the target now, if anything.
     pub from: Option<Offset>,
     /// Where it goes.
@@ -77,7 +77,7 @@ fn from_outcome<'de, D: serde::Deserializer<'de>>(
 }
 
 /// How the target offset was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "why")]
 pub enum Why {
     /// At the very record it would have read next.
@@ -90,6 +90,8 @@ pub enum Why {
     ReReads { records: u64 },
     /// Out of the archived range and moved to its nearest end.
     Clamped { to: Offset },
+    /// Where the operator wants it, by so many offsets from where the group is now.
+    Asked { what: String, moved: Option<i64> },
     /// There is no target.
     Blocked,
 }
@@ -101,6 +103,12 @@ impl Why {
             Why::SameRecord | Why::NextRestored { .. } | Why::AfterLast => "exact",
             Why::ReReads { .. } => "re-reads",
             Why::Clamped { .. } => "clamped",
+            Why::Asked { moved, .. } => match moved {
+                Some(by) if *by < 0 => "re-reads",
+                Some(by) if *by > 0 => "skips",
+                Some(_) => "stays",
+                None => "starts",
+            },
             Why::Blocked => "blocked",
         }
     }
@@ -118,6 +126,11 @@ impl fmt::Display for Why {
             Why::AfterLast => f.write_str("after the last restored record"),
             Why::ReReads { records } => f.write_str(&super::joined::re_reads(*records)),
             Why::Clamped { to } => write!(f, "clamped to {}", grouped(to.0)),
+            Why::Asked { what, moved } => match moved {
+                Some(by) if *by < 0 => write!(f, "{what}; re-reads {}", grouped(by.unsigned_abs())),
+                Some(by) if *by > 0 => write!(f, "{what}; skips {}", grouped(*by)),
+                _ => f.write_str(what),
+            },
             Why::Blocked => f.write_str("blocked"),
         }
     }
@@ -137,6 +150,13 @@ pub enum Reason {
     SameTarget,
     MetadataTooLong,
     NothingSelected,
+    /// The cluster has no such topic or partition.
+    NoSuchPartition,
+    BeforeLog,
+    BeyondLog,
+    /// No restore tells where records went.
+    NoMapping,
+    ShareGroup,
 }
 
 /// Something that stands in the way, and what to do about it.

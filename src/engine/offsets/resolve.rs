@@ -1,7 +1,7 @@
 //! Making the offset plan: the archive's committed offsets through the restore's mapping.
 
 use super::check::{ActiveGroup, active_groups};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::joined::{self, Joined};
 use super::options::{Options, OutOfRange, Strategy};
 use super::plan::{Blocked, Plan, Reason, Row, Skipped, Why};
@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const LONGEST_METADATA: usize = 4096;
 
 const NOT_RESTORED: &str = "not part of this restore";
+const LEFT_ALONE: &str = "left where it is, as asked";
 const NOT_SELECTED: &str = "topic not selected";
 
 /// What the offsets are planned from: a snapshot's groups and a restore's topics.
@@ -86,6 +87,11 @@ pub(super) type At<'a> = Option<&'a BTreeMap<TopicPartition, Committed>>;
 
 /// Reads the target's groups and plans every committed offset of the selected groups.
 pub async fn plan(source: &Source, target: &Client, options: &Options) -> Result<Plan> {
+    if !matches!(options.strategy, Strategy::Exact | Strategy::Skip) {
+        return Err(Error::ForLiveGroups {
+            name: options.strategy.name(),
+        });
+    }
     let names: Vec<String> = source
         .groups
         .iter()
@@ -107,6 +113,21 @@ pub async fn plan(source: &Source, target: &Client, options: &Options) -> Result
     let active = active_groups(&described, &topics_by_group(&plan));
     block_active(&mut plan, active);
     Ok(plan)
+}
+
+/// Blocks the rows of groups whose members read what they would be moved on.
+pub(super) async fn block_what_is_active(plan: &mut Plan, target: &Client) -> Result<()> {
+    let names = plan.group_names();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut described = Vec::new();
+    for (_, description) in target.describe_groups(&names).await? {
+        described.push(description?);
+    }
+    let active = active_groups(&described, &topics_by_group(plan));
+    block_active(plan, active);
+    Ok(())
 }
 
 /// The target topics that each group of the plan would be moved on.
@@ -161,6 +182,10 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
                 skipped.add(group, offset, NOT_SELECTED);
                 continue;
             }
+            if options.strategy == Strategy::Skip {
+                skipped.add(group, offset, LEFT_ALONE);
+                continue;
+            }
             let mut found = false;
             for topic in topics.get(offset.topic.as_str()).into_iter().flatten() {
                 let partition = topic
@@ -184,6 +209,9 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
                 skipped.add(group, offset, NOT_RESTORED);
             }
         }
+        if options.strategy == Strategy::Skip {
+            continue;
+        }
         for (target, contributions) in &joined.targets {
             let wanted = |at: &&joined::Contribution<'_>| options.topics.takes(&at.topic.topic);
             let chosen: Vec<_> = contributions.iter().filter(wanted).copied().collect();
@@ -199,7 +227,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
     rows.sort_by(|a, b| place(a).cmp(&place(b)));
     let mut plan = Plan {
         target_cluster_id: String::new(),
-        strategy: options.strategy,
+        strategy: options.strategy.clone(),
         out_of_range: options.out_of_range,
         rows,
         skipped: skipped.finish(),
@@ -207,6 +235,9 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
         active: Vec::new(),
     };
     plan.blocked = nothing_selected(source, options, &plan);
+    if options.leave_unplaced {
+        super::live::leave_unplaced(&mut plan);
+    }
     plan
 }
 
@@ -236,7 +267,8 @@ fn nothing_selected(source: &Source, options: &Options, plan: &Plan) -> Vec<Bloc
             )
         })
         .collect();
-    if plan.rows.is_empty() && blocked.is_empty() {
+    let skips = options.strategy == Strategy::Skip && !plan.skipped.is_empty();
+    if plan.rows.is_empty() && blocked.is_empty() && !skips {
         blocked.push(Blocked::new(
             Reason::NothingSelected,
             "no selected group has a committed offset on a restored topic".to_string(),
@@ -262,7 +294,7 @@ fn row(
         partition: partition.partition,
         target_topic: target.topic,
         target_partition: target.partition,
-        committed: offset.offset,
+        committed: Some(offset.offset),
         from: now.map(|committed| committed.offset),
         target: Ok(Offset(0)),
         why: Why::Blocked,
@@ -275,7 +307,6 @@ fn row(
         // Without a commit it would read everything, or nothing: the former is what there is to lose.
         row.lag_before = Some(mapping.lag_from(row.from.unwrap_or(mapping.target_base())));
     }
-    let Strategy::Exact = options.strategy;
     match exact(offset, topic, partition, options.out_of_range) {
         Ok((mapping, target, why)) => {
             row.lag_after = Some(mapping.lag_from(target));
@@ -302,7 +333,7 @@ fn not_archived(
         partition: offset.partition,
         target_topic: target.topic,
         target_partition: target.partition,
-        committed: offset.offset,
+        committed: Some(offset.offset),
         from: now.map(|committed| committed.offset),
         target: Err(Blocked::new(
             Reason::NotYetArchived,

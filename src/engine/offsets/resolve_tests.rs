@@ -1,5 +1,6 @@
 //! Planning from values written down here; no cluster.
 
+use super::super::options::Given;
 use super::*;
 use crate::base::Selection;
 use crate::engine::mapping::MappingBuilder;
@@ -80,7 +81,7 @@ fn an_offset_within_the_archive_goes_to_the_first_restored_record_at_or_after_it
         let plan = planned(&source(committed), &Options::default());
         let row = &plan.rows[0];
         assert_eq!(row.target, Ok(Offset(target)), "{committed}");
-        assert_eq!((row.why, row.lag_after), (why, Some(lag)));
+        assert_eq!((row.why.clone(), row.lag_after), (why, Some(lag)));
         assert_eq!((row.from, row.lag_before), (None, Some(5)));
         assert_eq!(row.metadata, "m");
         assert!(!plan.is_blocked());
@@ -234,7 +235,7 @@ fn where_partitions_were_joined_a_group_goes_to_the_first_record_it_has_not_read
         let row = &plan.rows[0];
         assert_eq!(row.target, Ok(Offset(target)), "{first}, {second}");
         assert_eq!(
-            (row.why, row.lag_after),
+            (row.why.clone(), row.lag_after),
             (why, Some(lag)),
             "{first}, {second}"
         );
@@ -386,13 +387,20 @@ fn the_summary_adds_up_per_group_and_topic() {
 #[test]
 fn strategies_that_are_not_there_yet_are_refused_by_name() {
     use super::super::Error;
-    assert_eq!(Strategy::parse("exact").unwrap(), Strategy::Exact);
     assert_eq!(
-        Strategy::parse("timestamp").unwrap_err().to_string(),
-        "strategy `timestamp` is not there yet; `exact` is"
+        Strategy::parse("exact", Given::Nothing).unwrap(),
+        Strategy::Exact
     );
     assert_eq!(
-        Strategy::parse("exakt").unwrap_err().to_string(),
+        Strategy::parse("timestamp", Given::Nothing)
+            .unwrap_err()
+            .to_string(),
+        "strategy `timestamp` is not there yet"
+    );
+    assert_eq!(
+        Strategy::parse("exakt", Given::Nothing)
+            .unwrap_err()
+            .to_string(),
         "there is no strategy `exakt`; did you mean `exact`?"
     );
     assert!(matches!(
