@@ -101,7 +101,7 @@ pub static TABLE: &[Entry] = &[
          moved before `.reset()`; printing it shows every row.",
     )
     .example("let moved = offset_plan(data).groups(\"checkout-*\");   // or offset_plan(cluster(\"dr\"))"),
-    Entry::option(Kind::OffsetPlan, "groups", NAMES, "every group", |call| {
+    Entry::option(Kind::OffsetPlan, "groups", NAMES, "every group of the archive; of a cluster they are named", |call| {
         let mut plan = call.me::<OffsetPlan>()?.changed();
         plan.groups.extend(patterns(call)?);
         Ok(Dynamic::from(plan))
