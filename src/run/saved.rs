@@ -2,22 +2,28 @@
 //!
 //! It is the plan itself, resolved, so that nothing is evaluated again: what is rebuilt from it has the same digest or
 //! is refused. How a step is rebuilt is the business of the layer that made it; here its saved form is only carried.
-//! Several steps may share one part (the steps of a restore its plan), which is kept once.
+//! Several steps may share one part (the steps of a restore its plan), which is kept once, and as text: the plan of ten
+//! thousand partitions is large, and as a tree of values ten times as large.
 
 use super::{
     ArchiveFact, ClusterFact, Item, Plan, RunbookId, Span, StepError, Stopped, canonical_json,
 };
 use crate::base::{Digest, TimestampMs};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 const SCHEMA: &str = "kbr.saved-plan/1";
+/// zstd's own default level: a plan repeats itself.
+const PACKING: i32 = 3;
 
 /// `kbr.saved-plan/1`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SavedPlan {
     pub schema: String,
     /// Which kbr saved it.
@@ -34,7 +40,7 @@ pub struct SavedPlan {
     pub clusters: Vec<ClusterFact>,
     pub archives: Vec<ArchiveFact>,
     /// What steps share, by its place in this list.
-    pub parts: Vec<Value>,
+    pub parts: Vec<Box<RawValue>>,
     pub items: Vec<SavedItem>,
     pub stopped: Option<Stopped>,
 }
@@ -57,19 +63,21 @@ pub enum SavedItem {
 /// Collects what steps share.
 #[derive(Default)]
 pub struct SavedParts {
-    parts: Vec<Value>,
+    parts: Vec<Box<RawValue>>,
     known: BTreeMap<usize, usize>,
 }
 
 impl SavedParts {
     /// The place of what `owner` shares; made at the first call for this owner.
-    pub fn place<T>(&mut self, owner: &Arc<T>, make: impl FnOnce() -> Value) -> usize {
+    pub fn place<T, P: Serialize>(&mut self, owner: &Arc<T>, make: impl FnOnce() -> P) -> usize {
         // The plan holds every owner for as long as its parts are collected: an address names one.
         let address = Arc::as_ptr(owner).cast::<()>() as usize;
         if let Some(place) = self.known.get(&address) {
             return *place;
         }
-        self.parts.push(make());
+        // Without a part its steps are refused when they are to be made again.
+        let part = to_raw_value(&make()).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        self.parts.push(part);
         self.known.insert(address, self.parts.len() - 1);
         self.parts.len() - 1
     }
@@ -159,13 +167,31 @@ impl SavedPlan {
         serde_json::from_value(document).map_err(|error| broken(error.to_string()))
     }
 
-    /// Reads a plan from the journal.
-    pub fn from_value(name: &str, saved: Value) -> Result<Self, StepError> {
-        Self::known(&saved["schema"], name)?;
-        serde_json::from_value(saved).map_err(|error| {
-            StepError::new("E0440", format!("the plan of {name} cannot be read"))
-                .why(error.to_string())
-        })
+    /// As the journal keeps it: small, since every run has one.
+    pub fn packed(&self) -> std::io::Result<String> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), PACKING)?;
+        serde_json::to_writer(&mut encoder, self)?;
+        Ok(STANDARD.encode(encoder.finish()?))
+    }
+
+    /// Reads what [`SavedPlan::packed`] made.
+    pub fn unpacked(name: &str, packed: &str) -> Result<Self, StepError> {
+        let broken = |why: String| {
+            StepError::new("E0440", format!("the plan of {name} cannot be read")).why(why)
+        };
+        let bytes = STANDARD
+            .decode(packed)
+            .map_err(|error| broken(error.to_string()))?;
+        let text =
+            zstd::stream::decode_all(&bytes[..]).map_err(|error| broken(error.to_string()))?;
+        #[derive(Deserialize)]
+        struct Head {
+            schema: Value,
+        }
+        let head: Head =
+            serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+        Self::known(&head.schema, name)?;
+        serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))
     }
 
     fn known(schema: &Value, name: &str) -> Result<(), StepError> {

@@ -7,8 +7,8 @@ use super::blocked::BlockedStep;
 use super::prepare::PrepareStep;
 use super::saved::{SavedCluster, SavedStore};
 use super::{step_error, value};
-use crate::base::TopicId;
 use crate::base::text::counted;
+use crate::base::{Digest, TopicId};
 use crate::dsl::verbs::archives::SnapshotValue;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::engine::restore::{self, CreateTopic, FinishTopic, FoundTopic, Plan, WriteTopic};
@@ -19,6 +19,7 @@ use crate::run::{
 };
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,17 @@ pub struct RestoreRun {
     pub plan: Plan,
     pub snapshot: SnapshotValue,
     pub cluster: Cluster,
+}
+
+/// What is kept of it; `P` is the plan, or a reference to it.
+#[derive(Serialize, Deserialize)]
+pub struct SavedRestore<P> {
+    pub plan: P,
+    /// By fingerprint.
+    pub filters: BTreeMap<String, Value>,
+    pub cluster: SavedCluster,
+    pub store: SavedStore,
+    pub generation_digest: Digest,
 }
 
 impl RestoreRun {
@@ -52,13 +64,13 @@ impl RestoreRun {
                 .filter_map(|write| write.filter.as_ref())
                 .map(|filter| (filter.fingerprint(), filter.saved()))
                 .collect();
-            json!({
-                "plan": value(&self.plan),
-                "filters": filters,
-                "cluster": value(&SavedCluster::from(&self.cluster)),
-                "store": value(&SavedStore::from(&*self.snapshot.0.store)),
-                "generation_digest": self.snapshot.0.digest(),
-            })
+            SavedRestore {
+                plan: &self.plan,
+                filters,
+                cluster: SavedCluster::from(&self.cluster),
+                store: SavedStore::from(&*self.snapshot.0.store),
+                generation_digest: self.snapshot.0.digest(),
+            }
         });
         json!({ "step": step, "part": place, "index": index })
     }

@@ -14,7 +14,7 @@ pub use lock::RunLock;
 pub use mappings::StoredMapping;
 pub use so_far::{SoFar, StateSoFar, StepSoFar};
 
-use super::{Outcome, Plan, RunReport, StepError, canonical_json};
+use super::{Outcome, Plan, PlanDocument, RunReport, StepError, canonical_json};
 use crate::base::{Digest, time};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,16 @@ pub enum JournalError {
         run: String,
         nearest: Option<String>,
     },
+}
+
+/// The first entry of a run. Written as it is: its plan may be large.
+#[derive(Serialize)]
+struct RunBody<'a> {
+    approval: &'a str,
+    kbr: &'a str,
+    plan: PlanDocument,
+    /// [`SavedPlan::packed`](super::SavedPlan::packed).
+    saved: Option<String>,
 }
 
 /// Where the chain of hashes does not hold.
@@ -336,14 +346,24 @@ impl Journal {
                 path: self.path.display().to_string(),
                 why: format!("another process holds the new run {run}"),
             })?;
-        let body = json!({
-            "plan": plan.document(),
-            // Stand-ins are gone with their process, and nothing of a rehearsal can be resumed.
-            "saved": (!plan.rehearsal).then(|| plan.saved()),
-            "approval": approval,
-            "kbr": env!("CARGO_PKG_VERSION"),
-        });
-        self.append(&run, "run", None, &body)?;
+        let unwritable = |why: String| JournalError::Unwritable {
+            path: self.path.display().to_string(),
+            why,
+        };
+        // Stand-ins are gone with their process, and nothing of a rehearsal can be resumed.
+        let saved = (!plan.rehearsal)
+            .then(|| plan.saved().packed())
+            .transpose()
+            .map_err(|error| unwritable(error.to_string()))?;
+        let body = serde_json::to_string(&RunBody {
+            approval,
+            kbr: env!("CARGO_PKG_VERSION"),
+            plan: plan.document(),
+            saved,
+        })
+        .map_err(|error| unwritable(error.to_string()))?;
+        append_to(&mut self.lock(), &run.0, "run", None, time::now().0, &body)
+            .map_err(|error| self.unwritable(error))?;
         Ok((run, lock))
     }
 

@@ -104,10 +104,10 @@ impl Journal {
         let begin = self
             .entries("WHERE run = ?1 AND kind = 'run'", &[&run.0])
             .map_err(StepError::caused_by)?;
-        let saved = begin.first().map(|begin| begin.body()["saved"].take());
-        match saved {
-            Some(saved) if !saved.is_null() => SavedPlan::from_value(&format!("run {run}"), saved),
-            _ => Err(
+        let body = begin.first().map(Entry::body).unwrap_or_default();
+        match body["saved"].as_str() {
+            Some(saved) => SavedPlan::unpacked(&format!("run {run}"), saved),
+            None => Err(
                 StepError::new("E0443", format!("run {run} cannot be resumed"))
                     .why("the kbr that began it did not keep its plan")
                     .now("plan again: kbr run FILE"),

@@ -114,10 +114,10 @@ impl Loader<'_> {
             }
             ("reset", Some(place)) => {
                 if !self.resets.contains_key(&place) {
-                    let part = self.part(place)?;
+                    let part: Value = self.part(place)?;
                     let run = Arc::new(ResetRun {
                         plan: Arc::new(read(&part["plan"])?),
-                        cluster: self.cluster(&part["cluster"]).await?,
+                        cluster: self.cluster(read(&part["cluster"])?).await?,
                     });
                     self.resets.insert(place, run);
                 }
@@ -128,10 +128,10 @@ impl Loader<'_> {
             }
             ("prune", Some(place)) => {
                 if !self.prunes.contains_key(&place) {
-                    let part = self.part(place)?;
+                    let part: Value = self.part(place)?;
                     let run = PruneRun {
                         plan: read(&part["plan"])?,
-                        store: self.store(&part["store"]).await?,
+                        store: self.store(read(&part["store"])?).await?,
                     };
                     self.same_archive(&run.store, run.plan.archive_id).await?;
                     self.prunes.insert(place, Arc::new(run));
@@ -140,10 +140,10 @@ impl Loader<'_> {
             }
             ("undelete", Some(place)) => {
                 if !self.undeletes.contains_key(&place) {
-                    let part = self.part(place)?;
+                    let part: Value = self.part(place)?;
                     let run = UndeleteRun {
                         plan: read(&part["plan"])?,
-                        store: self.store(&part["store"]).await?,
+                        store: self.store(read(&part["store"])?).await?,
                     };
                     self.same_archive(&run.store, run.plan.archive_id).await?;
                     self.undeletes.insert(place, Arc::new(run));
@@ -167,17 +167,18 @@ impl Loader<'_> {
         }
     }
 
-    fn part(&self, place: usize) -> Result<&Value, StepError> {
+    fn part<T: DeserializeOwned>(&self, place: usize) -> Result<T, StepError> {
         let part = self.saved.parts.get(place);
-        part.ok_or_else(|| unfit(format!("part {place} is missing")))
+        let part = part.ok_or_else(|| unfit(format!("part {place} is missing")))?;
+        serde_json::from_str(part.get()).map_err(|error| unfit(error.to_string()))
     }
 
     async fn backup(&self, place: usize) -> Result<Arc<BackupRun>, StepError> {
-        let part = self.part(place)?;
+        let part: Value = self.part(place)?;
         let run = BackupRun {
             plan: read(&part["plan"])?,
-            cluster: self.cluster(&part["cluster"]).await?,
-            store: self.store(&part["store"]).await?,
+            cluster: self.cluster(read(&part["cluster"])?).await?,
+            store: self.store(read(&part["store"])?).await?,
         };
         if let Some(id) = run.plan.archive_id {
             self.same_archive(&run.store, id).await?;
@@ -186,8 +187,7 @@ impl Loader<'_> {
     }
 
     /// The cluster of this name, if it is still the same one.
-    async fn cluster(&self, saved: &Value) -> Result<Cluster, StepError> {
-        let saved: SavedCluster = read(saved)?;
+    async fn cluster(&self, saved: SavedCluster) -> Result<Cluster, StepError> {
         let handle = self
             .world
             .cluster(&saved.name)
@@ -205,8 +205,7 @@ impl Loader<'_> {
         }
     }
 
-    async fn store(&self, saved: &Value) -> Result<Arc<StoreHandle>, StepError> {
-        let saved: SavedStore = read(saved)?;
+    async fn store(&self, saved: SavedStore) -> Result<Arc<StoreHandle>, StepError> {
         self.world
             .saved_store(&saved.name, &saved.url, &saved.at)
             .await

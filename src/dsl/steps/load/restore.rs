@@ -5,24 +5,23 @@ use crate::base::Digest;
 use crate::dsl::filter::RecordPredicate;
 use crate::dsl::reading;
 use crate::dsl::steps::RestoreRun;
+use crate::dsl::steps::restore::SavedRestore;
+use crate::dsl::steps::saved::SavedStore;
 use crate::dsl::verbs::archives::{OpenedSnapshot, SnapshotValue};
 use crate::engine::restore::{Plan, RecordFilter};
 use crate::run::StepError;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Loader<'_> {
     pub(super) async fn restore(&self, place: usize) -> Result<Arc<RestoreRun>, StepError> {
-        let part = self.part(place)?;
-        let mut plan: Plan = read(&part["plan"])?;
-        let filters: BTreeMap<String, Value> = read(&part["filters"])?;
+        let mut part: SavedRestore<Plan> = self.part(place)?;
         let mut made: BTreeMap<&str, Arc<dyn RecordFilter>> = BTreeMap::new();
-        for (fingerprint, saved) in &filters {
+        for (fingerprint, saved) in &part.filters {
             let filter = RecordPredicate::load(&self.source, saved).map_err(step_error)?;
             made.insert(fingerprint, Arc::new(filter));
         }
-        for write in &mut plan.writes {
+        for write in &mut part.plan.writes {
             write.filter = match &write.filter_fingerprint {
                 None => None,
                 Some(fingerprint) => Some(
@@ -36,15 +35,22 @@ impl Loader<'_> {
             };
         }
         Ok(Arc::new(RestoreRun {
-            snapshot: self.snapshot(part, &plan).await?,
-            cluster: self.cluster(&part["cluster"]).await?,
-            plan,
+            snapshot: self
+                .snapshot(part.store, part.generation_digest, &part.plan)
+                .await?,
+            cluster: self.cluster(part.cluster).await?,
+            plan: part.plan,
         }))
     }
 
     /// The generation that was planned from, if it is still the same.
-    async fn snapshot(&self, part: &Value, plan: &Plan) -> Result<SnapshotValue, StepError> {
-        let store = self.store(&part["store"]).await?;
+    async fn snapshot(
+        &self,
+        store: SavedStore,
+        planned: Digest,
+        plan: &Plan,
+    ) -> Result<SnapshotValue, StepError> {
+        let store = self.store(store).await?;
         let id: uuid::Uuid = read(&serde_json::json!(plan.archive_id))?;
         let archive = self.same_archive(&store, id).await?;
         let snapshot = archive
@@ -56,7 +62,6 @@ impl Loader<'_> {
             store,
             now: self.saved.now,
         };
-        let planned: Digest = read(&part["generation_digest"])?;
         match opened.digest() == planned {
             true => Ok(SnapshotValue(Arc::new(opened))),
             false => Err(StepError::drift(format!(
