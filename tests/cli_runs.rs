@@ -345,3 +345,30 @@ async fn a_run_that_cannot_be_resumed_says_why() {
     drop(lock);
     assert!(journal.lock_run(&RunId(run.0)).unwrap().is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_ended_early_says_what_it_has_set_aside_and_its_resume_puts_it_back() {
+    let scene = Scene::backed_up().await;
+    let own = [("cleanup.policy", "compact"), ("retention.ms", "3600000")];
+    scene.dr.create_topic("orders", 2, &own).unwrap();
+    let before = scene.dr.topic_configs("orders");
+    let text = "restore(store(\"file:archive\").latest()).to(cluster(\"dr\"));";
+    scene.folder.write("restore.rhai", text);
+    scene.dr.intercept(|seen| match seen.api_key {
+        PRODUCE => Action::Error(INVALID_RECORD),
+        _ => Action::Pass,
+    });
+    let ran = scene.kbr(&["run", "restore.rhai", "--execute"]).expect(1);
+    scene.dr.clear_interceptors();
+    assert_ne!(scene.dr.topic_configs("orders"), before);
+    assert_says(
+        &ran,
+        &["set aside   cleanup.policy, retention.ms of orders"],
+    );
+    let told = scene.kbr(&["show", &run_id(&ran)]).expect(0);
+    assert_says(&told, &["compact", "3600000"]);
+    let resumed = scene.kbr(&["resume"]).expect(0);
+    assert!(!resumed.stdout.contains("set aside   cleanup.policy"));
+    assert_eq!(scene.dr.topic_configs("orders"), before);
+    assert_eq!(values(&scene.dr, "orders", 0).len(), 5);
+}

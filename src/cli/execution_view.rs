@@ -11,6 +11,7 @@ use crate::run::{
     Answer, Approval, Approver, ExitClass, GateSection, PlanDocument, PlannedStep, Question,
     RunEnd, RunReport, StepDocument, StepResult, StepState, Watcher,
 };
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -158,6 +159,18 @@ impl<'a> ExecutionView<'a> {
                 }
             }
         }
+        for (topic, configs) in set_aside(report) {
+            let text = format!(
+                "{} of {topic}, until the run goes on; kbr show {} tells what was there",
+                configs.join(", "),
+                report.run
+            );
+            for (index, line) in wrapped(&text, style.width - 16).into_iter().enumerate() {
+                let label = if index == 0 { "set aside" } else { "" };
+                let label = style.paint(Paint::Yellow, &super::style::left(label, 12));
+                out.push_str(&format!("  {label}{line}\n"));
+            }
+        }
         if with_journal {
             if can_go_on(report) {
                 out.push_str(&format!("  go on: kbr resume {}\n", report.run));
@@ -166,6 +179,27 @@ impl<'a> ExecutionView<'a> {
         }
         harmless(&out)
     }
+}
+
+/// The configs that a run which ended early has set aside and not put back, by topic.
+fn set_aside(report: &RunReport) -> BTreeMap<String, Vec<String>> {
+    let mut aside: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for step in &report.steps {
+        let (StepState::Done(outcome) | StepState::DoneBefore(outcome)) = &step.state else {
+            continue;
+        };
+        let value = &outcome.value;
+        let Some(topic) = value["topic"].as_str() else {
+            continue;
+        };
+        if let Some(set) = value["set_aside"].as_object() {
+            aside.insert(topic.to_string(), set.keys().cloned().collect());
+        }
+        if value["put_back"] == true {
+            aside.remove(topic);
+        }
+    }
+    aside
 }
 
 /// Whether resuming the run is the way on: it did not come to its end, and something of it was done.

@@ -23,7 +23,7 @@ pub(super) struct PrepareStep {
 impl PrepareStep {
     fn outcome(&self) -> Outcome {
         let prepare = &self.prepare;
-        Outcome::of(json!({ "topic": prepare.topic, "id": prepare.id, "set": prepare.set }))
+        Outcome::of(json!({ "topic": prepare.topic, "id": prepare.id, "set_aside": prepare.set }))
     }
 }
 

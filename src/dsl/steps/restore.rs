@@ -440,6 +440,6 @@ impl Step for FinishStep {
 
 impl FinishStep {
     fn outcome(&self) -> Outcome {
-        Outcome::of(json!({ "topic": self.finish.topic }))
+        Outcome::of(json!({ "topic": self.finish.topic, "put_back": true }))
     }
 }
