@@ -581,3 +581,145 @@ async fn a_failover_killed_before_any_change_of_its_journal_is_resumed_to_the_sa
 async fn a_restore_in_every_way_killed_before_changes_of_its_journal_is_resumed_to_the_same_end() {
     at_changes(&EVERY_WAY, 6, 55).await;
 }
+
+/// A change of an archive: how it is asked for, and what is in the archive before.
+struct Change {
+    runbook: &'static str,
+    /// Runbooks that are executed before.
+    before: &'static [&'static str],
+}
+
+const BACKUP_AGAIN: &str = "backup(cluster(\"prod\")).to(store(\"file:archive\"));";
+const PRUNE: &str = "store(\"file:archive\").prune(#{ keep_last: 1 });";
+
+/// What an archive holds, without what differs between runs: numbers, fates, records.
+fn archived(folder: &Folder) -> (Vec<serde_json::Value>, usize) {
+    let verified = folder.kbr(&["verify", "file:archive", "--deep"]);
+    assert_eq!(verified.code, 0, "{}", verified.text());
+    let list = folder.kbr(&["list", "file:archive", "--output", "json"]);
+    let list: serde_json::Value = serde_json::from_str(&list.expect(0).stdout).unwrap();
+    let generations = list["generations"].as_array().unwrap().iter();
+    let generations = generations.map(|one| {
+        let fields = ["number", "topics", "records", "partial"].map(|field| one[field].clone());
+        let marked = one["marked"].is_null();
+        serde_json::json!([fields, marked, list["count"]])
+    });
+    let words = ["cat", "file:archive", "orders"];
+    let records = folder.kbr(&words).expect(0).stdout;
+    (generations.collect(), records.lines().count())
+}
+
+async fn a_change_killed(change: &'static Change, marked: usize) {
+    let prod = Arc::new(Sandbox::start(SandboxOptions::named("prod")).await.unwrap());
+    prod.create_topic("orders", 2, &[]).unwrap();
+    let base = Arc::new(Folder::new());
+    base.clusters(&[("prod", &prod.bootstrap().join(","))]);
+    let append = |number: usize| {
+        for partition in 0..2 {
+            let key = format!("order-{number}");
+            prod.append("orders", partition, &batch(&[&key], AT))
+                .unwrap();
+        }
+    };
+    append(0);
+    for (number, text) in change.before.iter().enumerate() {
+        base.write("before.rhai", text);
+        tokio::task::block_in_place(|| {
+            let digest = base.kbr(&["run", "before.rhai"]).expect(0).digest();
+            let words = ["run", "before.rhai", "--execute", "--confirm", &digest];
+            base.kbr(&words).expect(0);
+        });
+        append(number + 1);
+    }
+    let machine = |base: &Folder| {
+        let folder = Folder::new();
+        folder.write(
+            "kbr.toml",
+            &std::fs::read_to_string(base.file("kbr.toml")).unwrap(),
+        );
+        folder.write("change.rhai", change.runbook);
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([base.file("archive"), folder.file("archive")])
+            .status();
+        assert!(copied.unwrap().success());
+        folder
+    };
+    // The words of the command, and the digest of its plan.
+    let planned = |folder: &Folder| {
+        let digest = folder.kbr(&["run", "change.rhai"]).expect(0).digest();
+        let words = format!("run change.rhai --execute --confirm {digest}");
+        (words, digest)
+    };
+    let reference = machine(&base);
+    let expected = tokio::task::block_in_place(|| {
+        let (words, _) = planned(&reference);
+        let words: Vec<&str> = words.split(' ').collect();
+        reference.kbr(&words).expect(0);
+        archived(&reference)
+    });
+    let library = crash_point(&base).display().to_string();
+    let expected = Arc::new(expected);
+    let left = expected.0.iter().filter(|one| one[1] == false).count();
+    assert_eq!(left, marked);
+    let killed = rounds(20, |nth| {
+        let (base, library, expected) = (base.clone(), library.clone(), expected.clone());
+        tokio::task::spawn_blocking(move || {
+            let folder = machine(&base);
+            let under = folder.path().display().to_string();
+            // Every fourth.
+            let nth = 4 * nth;
+            let (words, digest) = planned(&folder);
+            let words: Vec<&str> = words.split(' ').collect();
+            let mut command = folder.command(&words);
+            command
+                .env("LD_PRELOAD", &library)
+                .env("CRASH_UNDER", &under)
+                .env("CRASH_AT", nth.to_string());
+            let ended = cli_scene::run_to_end(&mut command, b"", LIMIT).status;
+            let killed = ended.signal() == Some(SIGKILL);
+            if killed {
+                let journal = Journal::open_existing(&folder.file("state/journal.db")).unwrap();
+                let began = journal.is_some_and(|journal| !journal.runs(1).unwrap().is_empty());
+                let ran = match began {
+                    true => folder.kbr(&["resume", "--confirm", &digest]),
+                    false => folder.kbr(&words),
+                };
+                assert_eq!(ran.code, 0, "before change {nth}: {}", ran.text());
+            } else {
+                assert_eq!(ended.code(), Some(0), "{ended}");
+            }
+            assert_eq!(archived(&folder), *expected, "before change {nth}");
+            killed
+        })
+    })
+    .await;
+    println!("{killed} kills at changes of archive and journal");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_backup_killed_before_a_change_of_its_archive_is_resumed_to_the_same_end() {
+    static CHANGE: Change = Change {
+        runbook: BACKUP_AGAIN,
+        before: &[BACKUP_AGAIN],
+    };
+    a_change_killed(&CHANGE, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_prune_killed_before_a_change_of_its_archive_is_resumed_to_the_same_end() {
+    static CHANGE: Change = Change {
+        runbook: PRUNE,
+        before: &[BACKUP_AGAIN, BACKUP_AGAIN],
+    };
+    a_change_killed(&CHANGE, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_undelete_killed_before_a_change_of_its_archive_is_resumed_to_the_same_end() {
+    static CHANGE: Change = Change {
+        runbook: "store(\"file:archive\").undelete([1]);",
+        before: &[BACKUP_AGAIN, BACKUP_AGAIN, PRUNE],
+    };
+    a_change_killed(&CHANGE, 0).await;
+}
