@@ -230,7 +230,7 @@ async fn a_write_that_fails_says_what_it_left() {
         ran.stderr
     );
     assert!(
-        ran.stderr.contains("now       kbr resume "),
+        ran.stderr.contains("again     kbr resume "),
         "{}",
         ran.stderr
     );

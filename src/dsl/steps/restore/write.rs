@@ -91,9 +91,12 @@ impl WriteStep {
         let error = error.fact("written", left);
         match some {
             false => error,
-            true => error.now(format!(
-                "kbr resume {run} goes on behind them; in a new run they would be there twice"
-            )),
+            true => error.fact(
+                "again",
+                format!(
+                    "kbr resume {run} goes on behind them; in a new run they would be there twice"
+                ),
+            ),
         }
     }
 
