@@ -164,6 +164,76 @@ fn the_backup_suite_measures_every_case_and_verifies_what_it_made() {
 }
 
 #[test]
+fn the_restore_suite_measures_every_case_beside_the_producer_test() {
+    let kafka = RealKafka::source();
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let report = folder.path().join("bench.json");
+    let name = support::unique("bench");
+    let output = bench(&[
+        "restore",
+        "--quick",
+        "--records",
+        "2000",
+        "--many",
+        "20",
+        "--runs",
+        "1",
+        "--bootstrap",
+        &kafka.bootstrap,
+        "--kbr",
+        env!("CARGO_BIN_EXE_kbr"),
+        "--name",
+        &name,
+        "--disk-dir",
+        folder.path().to_str().unwrap(),
+        "--json",
+        report.to_str().unwrap(),
+    ]);
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{said}");
+
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    assert_eq!(report["suite"], "restore");
+    let cases = report["cases"].as_array().unwrap();
+    let expected = [
+        ("as-is", Some("perf"), 2000, 2),
+        ("zstd-blocks", Some("perf"), 2000, 2),
+        ("single-records", Some("perf"), 600, 2),
+        ("half", Some("whole"), 1000, 2),
+        ("many-partitions", None, 200, 1),
+        ("every-second", None, 10_000, 1),
+        ("filter", None, 10_000, 2),
+        ("filter-json", None, 10_000, 2),
+    ];
+    assert_eq!(cases.len(), expected.len(), "{said}");
+    for (case, (name, reference, restored, targets)) in cases.iter().zip(expected) {
+        assert_eq!(case["name"], name);
+        assert_eq!(case["verified"]["records"], restored, "{name}");
+        for side in ["kbr"].into_iter().chain(reference) {
+            let side = &case["sides"][side];
+            assert_eq!(side["runs"].as_array().unwrap().len(), 1);
+            for number in ["median_seconds", "mb_per_second", "peak_rss_bytes"] {
+                positive(&side[number], &format!("{name}: {number}"));
+            }
+        }
+        let mine = &case["sides"]["kbr"];
+        let numbers: &[&str] = match name {
+            "filter" | "filter-json" => &["records_per_core_second"],
+            _ => &["process_seconds", "write_seconds", "verify_seconds"],
+        };
+        for number in numbers {
+            positive(&mine[*number], &format!("{name}: {number}"));
+        }
+        assert_eq!(case["targets"].as_array().unwrap().len(), targets, "{name}");
+    }
+    assert_eq!(left_behind(folder.path()), ["bench.json"]);
+}
+
+#[test]
 fn a_broker_that_is_not_there_is_an_error_and_nothing_stays_behind() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let output = bench(&[

@@ -3,7 +3,6 @@
 
 mod kafka_real_support;
 
-use bytes::Bytes;
 use kafka_real_support::{RealKafka, batch_of, join_classic_group, unique};
 use kbr::archive::{GroupEntry, GroupOffset};
 use kbr::base::{Offset, PartitionId, Selection, TopicId, TopicPartition};
@@ -17,7 +16,7 @@ use kbr::kafka::{
     Class, Client, CommitWanted, ConnectOptions, CoordinatorKind, NewTopic, ProducePartition,
     TransactionOutcome,
 };
-use kbr::record::ProducerStamp;
+use kbr::record::{ProducerStamp, SplitBatch};
 use kbr::sandbox::{Action, Sandbox, SandboxOptions};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -61,7 +60,8 @@ async fn filled_topic(client: &Client, partitions: i32) -> String {
 
 /// Writes 40 records; a leader that was just elected may not know of it yet.
 async fn produce(client: &Client, partition: TopicPartition) {
-    let batch = Bytes::from(batch_of(40, 1_700_000_000_000, ProducerStamp::NONE));
+    let batch = batch_of(40, 1_700_000_000_000, ProducerStamp::NONE);
+    let batch = SplitBatch::new(batch.into()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let leader = client.leader(&partition).await.unwrap();

@@ -5,6 +5,7 @@ mod engine_restore_support;
 
 use engine_restore_support::{NOW, Row, archive, made, unique};
 use kbr::archive::Snapshot;
+use kbr::base::time::now;
 use kbr::base::{Digest, PartitionId, TimestampMs};
 use kbr::engine::Error;
 use kbr::engine::restore::{self, WriteContext, WriteProgress, WriteTopic};
@@ -18,7 +19,8 @@ use tokio::sync::Notify;
 
 const PRODUCE: i16 = 0;
 const WITHIN: Duration = Duration::from_secs(60);
-const FIRST: TimestampMs = TimestampMs(NOW.0 - 1_000_000);
+/// So old that a broker forgets who wrote it.
+const OLD: TimestampMs = TimestampMs(NOW.0 - 30 * 86_400_000);
 
 async fn sandbox(brokers: usize) -> Arc<Sandbox> {
     let options = SandboxOptions {
@@ -45,9 +47,14 @@ struct Scene {
 }
 
 impl Scene {
+    /// Records of now, which go several batches at a time.
     async fn of(brokers: usize) -> Self {
+        Self::dated(brokers, now()).await
+    }
+
+    async fn dated(brokers: usize, first: TimestampMs) -> Self {
         let sandbox = sandbox(brokers).await;
-        let (snapshot, rows) = archive(16, FIRST).await;
+        let (snapshot, rows) = archive(16, first).await;
         let client = connect(&sandbox).await;
         let write = made(&snapshot, &client).await;
         Self {
@@ -325,7 +332,7 @@ async fn nothing_is_sent_under_an_identity_that_could_not_be_recorded() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_broker_that_goes_on_refusing_the_sequence_gets_another_producer_id() {
-    for code in [45, 59, 47] {
+    for code in [45, 59, 47, 49] {
         let scene = Scene::of(1).await;
         let mut count = 0;
         let known = scene.known.clone();
@@ -349,6 +356,59 @@ async fn a_broker_that_goes_on_refusing_the_sequence_gets_another_producer_id() 
         assert_eq!(mappings(&report), scene.planned());
         let known = scene.known.lock().unwrap().clone();
         assert!(known.len() >= 2, "error {code}: {known:?}");
+    }
+}
+
+/// Records dated over a day ago, in a broker that forgets their producer again and again: it takes whatever comes next,
+/// in whatever order.
+async fn forgetful(meets: impl Fn(u64) -> Action + Send + 'static, what: &str) {
+    let scene = Scene::dated(1, OLD).await;
+    let (sandbox, topic) = (Arc::downgrade(&scene.sandbox), scene.write.topic.clone());
+    let mut count = 0;
+    scene.sandbox.intercept(move |seen| {
+        if seen.api_key != PRODUCE {
+            return Action::Pass;
+        }
+        if let Some(sandbox) = sandbox.upgrade() {
+            sandbox.forget_producers(&topic).unwrap();
+        }
+        count += 1;
+        meets(count)
+    });
+    let client = connect(&scene.sandbox).await;
+    let context = scene.context(None);
+    let writing = restore::write_topic(&scene.write, &scene.snapshot, &client, &context);
+    let report = tokio::time::timeout(WITHIN, writing)
+        .await
+        .expect("it ends");
+    let report = report.unwrap_or_else(|error| panic!("{what}: {error}"));
+    scene.assert_every_record_once(what);
+    assert_eq!(mappings(&report), scene.planned(), "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_broker_that_forgets_its_producer_while_replies_are_lost_has_every_record_once() {
+    for nth in [1, 2, 3, 5] {
+        let lost = move |count| match count % nth {
+            0 if count < 30 => Action::DoThenDrop,
+            _ => Action::Pass,
+        };
+        forgetful(lost, &format!("every reply {nth} lost")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_broker_that_forgets_its_producer_and_refuses_a_batch_does_not_get_the_next_one_in_its_place()
+ {
+    // Too few replicas for a moment, another leader, a wrong sequence.
+    for code in [19, 6, 45] {
+        for nth in [2, 3, 4, 7] {
+            let refused = move |count| match count % nth {
+                0 if count < 30 => Action::Error(code),
+                _ => Action::Pass,
+            };
+            forgetful(refused, &format!("error {code} at every request {nth}")).await;
+        }
     }
 }
 

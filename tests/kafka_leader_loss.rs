@@ -2,14 +2,13 @@
 
 mod kafka_real_support;
 
-use bytes::Bytes;
 use kafka_real_support::{RealKafka, batch_of, unique};
 use kbr::base::{Offset, PartitionId, TopicPartition};
 use kbr::kafka::{
     Class, Client, CommitWanted, ConnectOptions, ErrorCode, FetchPartition, FetchWanted, Isolation,
     NewTopic, OffsetAt, ProducePartition,
 };
-use kbr::record::ProducerStamp;
+use kbr::record::{ProducerStamp, SplitBatch};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -41,15 +40,19 @@ async fn a_killed_leader_costs_time_and_nothing_else() {
     let batch = |sequence: i32| ProducePartition {
         topic: topic.clone(),
         partition: PartitionId(0),
-        batch: Bytes::from(batch_of(
-            10,
-            1_000,
-            ProducerStamp {
-                producer_id: producer.producer_id,
-                producer_epoch: producer.producer_epoch,
-                base_sequence: sequence,
-            },
-        )),
+        batch: SplitBatch::new(
+            batch_of(
+                10,
+                1_000,
+                ProducerStamp {
+                    producer_id: producer.producer_id,
+                    producer_epoch: producer.producer_epoch,
+                    base_sequence: sequence,
+                },
+            )
+            .into(),
+        )
+        .unwrap(),
     };
     let leader = client.leader(&at).await.unwrap();
     let first = client

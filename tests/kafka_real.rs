@@ -5,7 +5,6 @@
 
 mod kafka_real_support;
 
-use bytes::Bytes;
 use kafka_real_support::{RealKafka, batch_of, join_classic_group, join_consumer_group, unique};
 use kbr::base::{Offset, PartitionId, TimestampMs, TopicPartition};
 use kbr::kafka::{
@@ -13,7 +12,7 @@ use kbr::kafka::{
     FetchPartition, FetchWanted, Isolation, NewTopic, OffsetAt, ProducePartition, TopicsWanted,
     TransactionOutcome, TransactionStage,
 };
-use kbr::record::{self, ProducerStamp};
+use kbr::record::{self, ProducerStamp, SplitBatch};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -151,9 +150,9 @@ async fn records_are_produced_and_fetched(client: &Client, topic: &str) {
             producer_epoch: producer.producer_epoch,
             base_sequence: sequence,
         };
-        Bytes::from(batch_of(10, 1_000, stamp))
+        SplitBatch::new(batch_of(10, 1_000, stamp).into()).unwrap()
     };
-    let part = |partition: i32, batch: Bytes| ProducePartition {
+    let part = |partition: i32, batch: SplitBatch| ProducePartition {
         topic: topic.to_string(),
         partition: PartitionId(partition),
         batch,

@@ -3,11 +3,10 @@
 
 mod kafka_real_support;
 
-use bytes::Bytes;
 use kafka_real_support::{RealKafka, unique};
 use kbr::base::{PartitionId, TopicPartition};
 use kbr::kafka::{Class, Client, ConnectOptions, NewTopic, ProducePartition};
-use kbr::record::{BatchBuilder, BuildOptions, Codec, OwnedHeaders, ProducerStamp};
+use kbr::record::{BatchBuilder, BuildOptions, Codec, OwnedHeaders, ProducerStamp, SplitBatch};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -110,7 +109,7 @@ fn build(codec: Codec, large: &str) -> Vec<u8> {
 /// A leader that was just elected may not know of it yet.
 async fn produce(client: &Client, topic: &str, batch: Vec<u8>) {
     let partition = TopicPartition::new(topic, 0);
-    let batch = Bytes::from(batch);
+    let batch = SplitBatch::new(batch.into()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let leader = client.leader(&partition).await.unwrap();

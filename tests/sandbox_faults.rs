@@ -5,7 +5,7 @@ use kbr::kafka::{
     Client, ConnectOptions, Error, FetchPartition, FetchWanted, FetchedPartition, Isolation,
     ProducePartition, Produced, TopicsWanted,
 };
-use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp, batches};
+use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp, SplitBatch, batches};
 use kbr::sandbox::{Action, Sandbox, SandboxOptions, Seen};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn produce(client: &Client, topic: &str, batch: Vec<u8>) -> Result<Produce
     let part = ProducePartition {
         topic: topic.to_string(),
         partition: PartitionId(0),
-        batch: batch.into(),
+        batch: SplitBatch::new(batch.into()).unwrap(),
     };
     let produced = client.produce(leader, vec![part], Duration::from_secs(5));
     Ok(produced.await?.remove(0))
@@ -104,7 +104,7 @@ async fn what_must_come_after_a_lost_request_goes_over_no_other_connection() {
     let part = || ProducePartition {
         topic: at.topic.clone(),
         partition: at.partition,
-        batch: batch(3).into(),
+        batch: SplitBatch::new(batch(3).into()).unwrap(),
     };
     let within = Duration::from_secs(5);
     let start = |over| client.produce_start(leader, vec![part()], within, over);

@@ -1,7 +1,7 @@
 //! How blocks are compressed, and their batches from what is stored. Slices only.
 
 use super::segment::{BlockCodec, BlockEntry, FormatError};
-use crate::record::{self, Codec, Limits};
+use crate::record::{self, Codec};
 use serde::{Deserialize, Serialize};
 
 /// How blocks are compressed when that pays. Batches that their producer has compressed are stored as they are
@@ -50,8 +50,8 @@ impl BlockCompression {
     }
 }
 
-/// Checks the stored bytes against the index entry and gives the batches back in `raw`. The output never grows past
-/// the entry's `raw_len`.
+/// Checks the stored bytes against the index entry and gives the batches back in `raw`. It grows no further than to the
+/// entry's `raw_len`.
 pub fn decode_block(
     entry: &BlockEntry,
     stored: &[u8],
@@ -67,10 +67,7 @@ pub fn decode_block(
         BlockCodec::Zstd => Codec::Zstd,
         BlockCodec::Lz4 => Codec::Lz4,
     };
-    let limits = Limits {
-        max_decompressed: entry.raw_len as usize,
-    };
-    record::decompress(codec, stored, &limits, raw)
+    record::decompress_exactly(codec, stored, entry.raw_len as usize, raw)
         .map_err(|error| FormatError::Broken(format!("its compression: {error}")))?;
     if raw.len() != entry.raw_len as usize {
         return Err(FormatError::Broken(format!(

@@ -14,7 +14,7 @@ use super::merge::{Merged, goes_on};
 use super::retention::RetentionRef;
 use super::segment::{BlockCodec, BlockEntry, Stream};
 use super::{Archive, Damage, DamageKind, Error, Held, Result};
-use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId};
+use crate::base::{Digest, Offset, PartitionId, TimestampMs, TopicId, buffers};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -365,8 +365,8 @@ impl Snapshot {
             return Ok(stored);
         }
         let raw = tokio::task::spawn_blocking(move || {
-            let mut raw = Vec::new();
-            decode_block(&entry, &stored, &mut raw).map(|()| raw)
+            let mut raw = buffers::take(entry.raw_len as usize);
+            decode_block(&entry, &stored, &mut raw).map(|()| buffers::share(raw))
         })
         .await
         .map_err(|error| Error::Task {
@@ -374,7 +374,7 @@ impl Snapshot {
             why: error.to_string(),
         })?
         .map_err(|error| block.damage(block_damage(error, &entry)))?;
-        Ok(Bytes::from(raw))
+        Ok(raw)
     }
 
     async fn index(&self, segment: &Arc<SegmentRef>, stream: &Stream) -> Result<Arc<LoadedIndex>> {

@@ -9,10 +9,11 @@
 
 use super::decode;
 use super::error::{Error, Result};
+use super::frame::{Frame, Pieces};
 use super::greeting::{OpenError, greet, probe_after_silence};
 use super::options::ConnectOptions;
 use super::transport::{self, describe};
-use super::versions::{self, ApiVersions, CORRELATION_AT};
+use super::versions::{self, ApiVersions};
 use crate::base::{CancellationToken, buffers};
 use bytes::{BufMut, Bytes};
 use kafka_protocol::protocol::Request;
@@ -113,7 +114,7 @@ pub(super) struct Connection {
     broker: String,
     client_id: String,
     pub(super) versions: ApiVersions,
-    frames: mpsc::Sender<Bytes>,
+    frames: mpsc::Sender<Pieces>,
     shared: Arc<Shared>,
 }
 
@@ -249,6 +250,11 @@ impl Connection {
         throttled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What this side calls itself.
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
     /// `id (host:port)`, for messages.
     pub(super) fn broker(&self) -> &str {
         &self.broker
@@ -268,10 +274,19 @@ impl Connection {
         allowed: Duration,
     ) -> Result<Pending> {
         let api = versions::name_of::<R>();
+        let frame = versions::frame(request, version, &self.client_id)
+            .map_err(|why| unwritable(api, &why))?;
+        self.send_frame(api, frame.into(), allowed).await
+    }
+
+    /// As [`Connection::send`], for a frame that is written already.
+    pub(super) async fn send_frame(
+        self: &Arc<Self>,
+        api: &'static str,
+        mut frame: Frame,
+        allowed: Duration,
+    ) -> Result<Pending> {
         let deadline = Instant::now() + allowed;
-        let mut frame = versions::frame(request, version, &self.client_id).map_err(|why| {
-            Error::BadRequest(format!("{api}: the request cannot be written: {why}"))
-        })?;
         let room = match tokio::time::timeout_at(deadline, self.frames.reserve()).await {
             Ok(Ok(room)) => room,
             Ok(Err(_)) => return Err(self.broken_before_sending(api)),
@@ -293,14 +308,14 @@ impl Connection {
             let ordinal = waiting.next;
             waiting.next += 1;
             let correlation_id = (ordinal & 0x7fff_ffff) as i32;
-            frame[CORRELATION_AT].copy_from_slice(&correlation_id.to_be_bytes());
+            frame.set_correlation_id(correlation_id);
             waiting.queue.push_back(Waiter {
                 correlation_id,
                 ordinal,
                 answer,
             });
             // Within the lock, so that the order of waiting is the order of writing.
-            room.send(frame.freeze());
+            room.send(frame.pieces());
         }
         Ok(Pending {
             connection: self.clone(),
@@ -319,13 +334,18 @@ impl Connection {
     }
 }
 
+/// A request that does not fit its own form.
+pub(super) fn unwritable(api: &str, why: &str) -> Error {
+    Error::BadRequest(format!("{api}: the request cannot be written: {why}"))
+}
+
 async fn write_frames(
     mut writer: Box<dyn AsyncWrite + Send + Unpin>,
-    mut queue: mpsc::Receiver<Bytes>,
+    mut queue: mpsc::Receiver<Pieces>,
     shared: Arc<Shared>,
 ) {
     loop {
-        let frame = tokio::select! {
+        let mut frame = tokio::select! {
             () = shared.ended.cancelled() => break,
             frame = queue.recv() => match frame {
                 Some(frame) => frame,
@@ -335,7 +355,7 @@ async fn write_frames(
         shared.begun.fetch_add(1, Ordering::SeqCst);
         let written = tokio::select! {
             () = shared.ended.cancelled() => break,
-            written = writer.write_all(&frame) => written,
+            written = writer.write_all_buf(&mut frame) => written,
         };
         if let Err(error) = written {
             shared.break_with(Broken::Ended(describe(&error)));

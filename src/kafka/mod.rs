@@ -15,6 +15,7 @@ mod coordinator;
 mod decode;
 mod error;
 mod fetch;
+mod frame;
 mod greeting;
 mod groups;
 mod membership;

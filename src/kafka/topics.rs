@@ -6,9 +6,12 @@ use super::code::{Class, ErrorCode};
 use super::error::{Error, Result};
 use super::retry::Backoff;
 use crate::base::{PartitionId, TopicId};
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest, TopicName};
+use kafka_protocol::messages::{
+    CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest, TopicName,
+};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -124,6 +127,33 @@ impl Client {
             self.wait_until(&created, has_leaders).await;
         }
         Ok(results)
+    }
+
+    /// Gives a topic more partitions, `count` in all, and waits until the metadata shows their leaders.
+    pub async fn create_partitions(&self, topic: &str, count: i32) -> Result<()> {
+        const API: &str = "CreatePartitions";
+        let name = TopicName(StrBytes::from_string(topic.to_string()));
+        let wanted = CreatePartitionsTopic::default()
+            .with_name(name)
+            .with_count(count)
+            .with_assignments(None);
+        let request = CreatePartitionsRequest::default()
+            .with_topics(vec![wanted])
+            .with_timeout_ms(self.broker_timeout_ms());
+        let answer = self
+            .at_the_controller(
+                |to| self.send(to, &request, i16::MAX),
+                |answer| answer.results.iter().map(|of| of.error_code).collect(),
+            )
+            .await?;
+        for of in answer.results {
+            outcome(API, topic, of.error_code, of.error_message, TopicId::nil())?;
+        }
+        let grown = |found: Option<&Topic>| {
+            has_leaders(found) && found.is_some_and(|at| at.partitions.len() as i32 >= count)
+        };
+        self.wait_until(&[topic.to_string()], grown).await;
+        Ok(())
     }
 
     /// Deletes topics by name and waits until the metadata no longer shows them. A result per topic, in order.

@@ -103,10 +103,7 @@ pub(super) fn frame<R: Request>(
     version: i16,
     client_id: &str,
 ) -> Result<BytesMut, String> {
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_client_id(Some(StrBytes::from_string(client_id.to_string())));
+    let header = header::<R>(version, client_id);
     let header_version = R::header_version(version);
     let size = header
         .compute_size(header_version)
@@ -120,6 +117,22 @@ pub(super) fn frame<R: Request>(
         .and_then(|()| request.encode(&mut frame, version))
         .map_err(|error| error.to_string())?;
     Ok(frame)
+}
+
+/// The beginning of a frame: room for its size, and the header with 0 as correlation id.
+pub(super) fn head<R: Request>(version: i16, client_id: &str) -> Result<BytesMut, String> {
+    let mut head = BytesMut::zeroed(4);
+    header::<R>(version, client_id)
+        .encode(&mut head, R::header_version(version))
+        .map_err(|error| error.to_string())?;
+    Ok(head)
+}
+
+fn header<R: Request>(version: i16, client_id: &str) -> RequestHeader {
+    RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_client_id(Some(StrBytes::from_string(client_id.to_string())))
 }
 
 /// The call's name in Kafka's documents ("OffsetFetch"), from the request's type.

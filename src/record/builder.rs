@@ -7,7 +7,10 @@ use super::header::{
     Attributes, BatchHeader, HEADER_LEN, LOG_OVERHEAD, ProducerStamp, TimestampType, seal,
 };
 use super::records::{Headers, Record, put_nullable};
+use super::split::SplitBatch;
 use super::varint::{put_varint, put_varlong, varint_len, varlong_len};
+use crate::base::buffers;
+use bytes::Bytes;
 
 /// Kafka's sizes are 32 bits and signed.
 const LARGEST_BATCH: usize = i32::MAX as usize;
@@ -133,6 +136,8 @@ impl BatchBuilder {
                 what: "batch",
                 limit: LARGEST_BATCH,
             })?;
+        // With its own length in front.
+        self.reserve(length + 5);
         // Below the largest batch, hence an i32.
         put_varint(&mut self.body, length as i32);
         self.body.push(0);
@@ -170,6 +175,28 @@ impl BatchBuilder {
         self.finish_spanning(self.last_delta, stamp)
     }
 
+    /// As [`BatchBuilder::finish`], in two parts: records that are not compressed are not copied again.
+    pub fn finish_split(&mut self, stamp: ProducerStamp) -> Result<SplitBatch> {
+        if self.count == 0 {
+            return Err(Error::EmptyBatch);
+        }
+        let records = match self.options.codec {
+            Codec::None => None,
+            codec => Some(compress(codec, self.options.level, &self.body)?),
+        };
+        let length = records.as_ref().map_or(self.body.len(), Vec::len);
+        let header = self.header(self.last_delta, stamp, length)?;
+        let records = match records {
+            Some(compressed) => {
+                self.body.clear();
+                Bytes::from(compressed)
+            }
+            None => buffers::share(std::mem::take(&mut self.body)),
+        };
+        self.clear();
+        Ok(SplitBatch::of(header, records))
+    }
+
     /// As [`BatchBuilder::finish`], with offsets after the last record that belong to the batch but hold none, as
     /// compaction leaves them. May be empty of records then.
     pub fn finish_spanning(
@@ -193,14 +220,28 @@ impl BatchBuilder {
                 &compressed
             }
         };
+        let header = self.header(last_offset_delta, stamp, payload.len())?;
+        let mut batch = Vec::with_capacity(header.total_len());
+        batch.extend_from_slice(&header.to_bytes());
+        batch.extend_from_slice(payload);
+        seal(&mut batch);
+        self.clear();
+        Ok(batch)
+    }
+
+    /// The header of what was pushed, without its checksum.
+    fn header(
+        &self,
+        last_offset_delta: i32,
+        stamp: ProducerStamp,
+        payload: usize,
+    ) -> Result<BatchHeader> {
         let batch_length =
-            i32::try_from(HEADER_LEN - LOG_OVERHEAD + payload.len()).map_err(|_| {
-                Error::TooLarge {
-                    what: "batch",
-                    limit: LARGEST_BATCH,
-                }
+            i32::try_from(HEADER_LEN - LOG_OVERHEAD + payload).map_err(|_| Error::TooLarge {
+                what: "batch",
+                limit: LARGEST_BATCH,
             })?;
-        let header = BatchHeader {
+        Ok(BatchHeader {
             base_offset: self.base_offset,
             batch_length,
             partition_leader_epoch: -1,
@@ -218,17 +259,26 @@ impl BatchBuilder {
             producer_epoch: stamp.producer_epoch,
             base_sequence: stamp.base_sequence,
             record_count: self.count,
-        };
-        let mut batch = Vec::with_capacity(header.total_len());
-        batch.extend_from_slice(&header.to_bytes());
-        batch.extend_from_slice(payload);
-        seal(&mut batch);
+        })
+    }
+
+    fn clear(&mut self) {
         self.body.clear();
         self.base_timestamp = -1;
         self.max_timestamp = i64::MIN;
         self.last_delta = -1;
         self.count = 0;
-        Ok(batch)
+    }
+
+    /// Makes room. What is large comes from the buffers that are used again, since a batch is built as often.
+    fn reserve(&mut self, more: usize) {
+        let wanted = self.body.len() + more;
+        if wanted <= self.body.capacity() {
+            return;
+        }
+        let mut larger = buffers::take(wanted.max(2 * self.body.capacity()));
+        larger.extend_from_slice(&self.body);
+        buffers::give_back(std::mem::replace(&mut self.body, larger));
     }
 }
 

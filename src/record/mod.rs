@@ -21,14 +21,16 @@ mod header;
 mod legacy;
 mod records;
 mod restamp;
+mod split;
 mod varint;
 
 pub use batch::{Batch, Batches, ControlType, batches};
 pub use builder::{BatchBuilder, BuildOptions, control_batch};
-pub use codec::{Codec, Limits, compress, decompress};
+pub use codec::{Codec, Limits, compress, decompress, decompress_exactly};
 pub use content::ContentDigest;
 pub use error::{Error, Result};
 pub use header::{Attributes, BatchHeader, HEADER_LEN, ProducerStamp, TimestampType};
 pub use legacy::upgrade_legacy;
 pub use records::{Header, Headers, HeadersIter, OwnedHeaders, Record, Records};
 pub use restamp::{place, restamp, set_log_append_time};
+pub use split::SplitBatch;

@@ -3,25 +3,11 @@
 use super::batch::Batch;
 use super::error::{Error, Result};
 use super::header::{Attributes, ProducerStamp, seal};
+use super::split::restamped;
 
-/// Makes an archived batch ready to be produced: `base_offset` (0 for a broker that assigns), our own producer, no
-/// leader epoch, and of the attributes only codec and timestamp type. The transactional bit goes because the batch is
-/// no part of a transaction here. The delete horizon goes because with it the first cleaning would drop a compacted
-/// tombstone; its base timestamp stays, since the deltas count from it. The checksum is computed anew.
+/// Makes an archived batch ready to be produced, as [`super::SplitBatch::restamp`] does it.
 pub fn restamp(batch: &mut [u8], base_offset: i64, stamp: ProducerStamp) -> Result<()> {
-    let header = whole(batch)?;
-    if header.attributes.is_control() {
-        return Err(Error::ControlBatch {
-            base_offset: header.base_offset,
-        });
-    }
-    let mut changed = header;
-    changed.base_offset = base_offset;
-    changed.partition_leader_epoch = -1;
-    changed.attributes = Attributes(header.attributes.0 & (0x07 | Attributes::LOG_APPEND_TIME));
-    changed.producer_id = stamp.producer_id;
-    changed.producer_epoch = stamp.producer_epoch;
-    changed.base_sequence = stamp.base_sequence;
+    let changed = restamped(&whole(batch)?, base_offset, stamp)?;
     write(batch, &changed);
     seal(batch);
     Ok(())

@@ -277,28 +277,33 @@ impl Plan {
             .iter()
             .map(|item| match item {
                 Item::Confirm { text, .. } => json!({ "confirm": text }),
-                Item::Step(planned) => json!({
-                    "step": planned.ordinal,
-                    "kind": planned.step.kind(),
-                    "pinned": planned.step.pinned(),
-                    "bounded": planned.step.bounded(),
-                    "gate": planned.step.gate().map(|gate| gate.word),
-                    "blocked": planned.step.blocks().len(),
-                    "no_change": planned.step.view().no_change,
-                }),
+                Item::Step(planned) => {
+                    let mut step = json!({
+                        "step": planned.ordinal,
+                        "kind": planned.step.kind(),
+                        "bounded": planned.step.bounded(),
+                        "gate": planned.step.gate().map(|gate| gate.word),
+                        "blocked": planned.step.blocks().len(),
+                        "no_change": planned.step.view().no_change,
+                    });
+                    // Moved, since the macro copies, and some are large.
+                    step["pinned"] = planned.step.pinned();
+                    step
+                }
             })
             .collect();
-        json!({
+        let mut identity = json!({
             "schema": "kbr.plan-digest/1",
             "runbook": self.runbook.digest,
             "arguments": self.arguments,
             "now": self.now_read.then_some(self.now),
             "clusters": clusters,
             "archives": archives,
-            "items": items,
             "stopped": self.stopped.as_ref().map(|stopped| &stopped.why),
             "rehearsal": self.rehearsal,
-        })
+        });
+        identity["items"] = Value::Array(items);
+        identity
     }
 
     /// The name of exactly this plan.

@@ -72,6 +72,23 @@ impl Sandbox {
         })
     }
 
+    /// Every broker forgets the producers of a topic, as it does once their last batch is dated over a day ago: from then
+    /// on it takes whatever sequence comes first, and no batch is known as a duplicate.
+    pub fn forget_producers(&self, topic: &str) -> Result<()> {
+        let partitions = {
+            let state = self.cluster.state();
+            let found = state.topics.get(topic).ok_or_else(|| missing(topic, 0))?;
+            found.partitions.len() as i32
+        };
+        for partition in 0..partitions {
+            self.change(topic, partition, |found| {
+                found.log.forget_producers();
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// The leader of a partition and its epoch.
     pub fn leader(&self, topic: &str, partition: i32) -> Result<(Option<i32>, i32)> {
         self.read(topic, partition, |found| (found.leader, found.leader_epoch))

@@ -359,6 +359,11 @@ impl Log {
         end
     }
 
+    /// What a broker does with producers whose last batch is dated over a day ago. One whose transaction is open stays.
+    pub(super) fn forget_producers(&mut self) {
+        self.producers.retain(|_, known| known.open_since.is_some());
+    }
+
     fn rebuild_producers(&mut self) {
         self.producers.clear();
         let aborted = std::mem::take(&mut self.aborted);

@@ -5,6 +5,7 @@
 //! object; reading one stays refused.
 
 use super::upload::{self, Upload};
+use crate::base::buffers;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,7 +17,7 @@ use object_store::{
     ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions,
     PutPayload, PutResult, RenameOptions, Result,
 };
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Seek};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -71,6 +72,25 @@ fn meta(location: Path, found: &fs::Metadata) -> Result<ObjectMeta> {
         e_tag: None,
         version: None,
     })
+}
+
+/// Reads a range into a buffer that is used again: blocks come and go by the thousand.
+fn into_kept_buffer(mut got: GetResult) -> GetResult {
+    let range = got.range.clone();
+    let Ok(length) = usize::try_from(range.end - range.start) else {
+        return got;
+    };
+    if let GetResultPayload::File(mut file, path) = got.payload {
+        let read = blocking(move || {
+            let mut buffer = buffers::take(length);
+            file.seek(io::SeekFrom::Start(range.start))
+                .and_then(|_| file.take(length as u64).read_to_end(&mut buffer))
+                .map_err(|error| failed(&path.display().to_string(), error))?;
+            Ok(buffers::share(buffer))
+        });
+        got.payload = GetResultPayload::Stream(futures::stream::once(read).boxed());
+    }
+    got
 }
 
 /// Every unfinished file below `folder`, which lies in `root`. One that is finished meanwhile is none any more.
@@ -142,7 +162,9 @@ impl ObjectStore for Folder {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         if !options.head || !is_unfinished(location.filename().unwrap_or_default()) {
-            return self.inner.get_opts(location, options).await;
+            let ranged = options.range.is_some();
+            let got = self.inner.get_opts(location, options).await?;
+            return Ok(if ranged { into_kept_buffer(got) } else { got });
         }
         let (root, location) = (self.root.clone(), location.clone());
         let meta = blocking(move || {

@@ -309,8 +309,11 @@ public final class Helper {
         int partitions = Integer.parseInt(option("partitions")), records = Integer.parseInt(option("records"));
         int size = Integer.parseInt(option("size"));
         boolean letters = options.containsKey("letters");
-        Map<String, Object> config = Map.of("compression.type", option("codec"), "batch.size", Integer.parseInt(option("batch")),
-            "linger.ms", 100, "buffer.memory", 64L << 20,
+        int batch = Integer.parseInt(option("batch"));
+        // A batch costs the producer a kilobyte or so besides its bytes, and half a million of tiny ones would wait.
+        long buffer = batch < 4096 ? 2L << 20 : 64L << 20;
+        Map<String, Object> config = Map.of("compression.type", option("codec"), "batch.size", batch,
+            "linger.ms", 100, "buffer.memory", buffer,
             // A topic just made may refuse the first batch of a partition; those behind it would then be out of order.
             "max.in.flight.requests.per.connection", 1);
         long bytes = 0;

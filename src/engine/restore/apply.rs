@@ -3,6 +3,7 @@
 use super::plan::{CreateTopic, FinishTopic, TargetState, WriteTopic};
 use super::prepare::same_topic;
 use super::target::log_ranges;
+use super::topic::PARTITIONS_AT_ONCE;
 use crate::base::text::grouped;
 use crate::base::{TopicId, TopicPartition};
 use crate::engine::error::{Error, Result};
@@ -46,6 +47,11 @@ pub async fn create_topic(create: &CreateTopic, client: &Client) -> Result<Topic
     let mut id = TopicId::nil();
     for (_, created) in client.create_topics(&[create.new_topic()], false).await? {
         id = created?;
+    }
+    let mut made = create.new_topic().partitions;
+    while made < create.partitions {
+        made = create.partitions.min(made + PARTITIONS_AT_ONCE);
+        client.create_partitions(&create.topic, made).await?;
     }
     wait_until_led(create, client).await?;
     Ok(id)

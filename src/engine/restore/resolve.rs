@@ -13,10 +13,11 @@ use super::topic;
 use super::units::{self, Flow};
 use crate::archive::{Snapshot, SnapshotTopic};
 use crate::base::text::{counted, grouped};
-use crate::base::{CancellationToken, Offset, PartitionId, TimestampMs, TopicPartition};
+use crate::base::{CancellationToken, Offset, PartitionId, TimestampMs, TopicPartition, buffers};
 use crate::engine::error::{Error, Result};
 use crate::kafka::Client;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 use std::collections::BTreeMap;
 
 /// Indexes that are read at the same time.
@@ -374,19 +375,25 @@ impl<'a> Draft<'a> {
                 });
             }
         }
-        let wanted: Vec<_> = chosen
-            .partitions
-            .iter()
-            .map(|partition| async move {
-                let own = partition.archived.partition;
-                let at = TopicPartition::new(source.name.clone(), own);
-                Ok::<_, Error>((own, scan::wanted(snapshot, &at, &partition.cut).await?))
-            })
-            .collect();
-        let sources: Sources = futures::stream::iter(wanted)
-            .buffered(INDEXES_AT_ONCE)
-            .try_collect()
-            .await?;
+        let mut sources = Sources::new();
+        let mut waiting = chosen.partitions.iter();
+        // One by one: ten thousand futures that have not begun would take more memory than what they find.
+        let mut running = FuturesOrdered::new();
+        loop {
+            while running.len() < INDEXES_AT_ONCE
+                && let Some(partition) = waiting.next()
+            {
+                running.push_back(async move {
+                    let own = partition.archived.partition;
+                    let at = TopicPartition::new(source.name.clone(), own);
+                    Ok::<_, Error>((own, scan::wanted(snapshot, &at, &partition.cut).await?))
+                });
+            }
+            match running.next().await {
+                Some(found) => sources.extend([found?]),
+                None => break,
+            }
+        }
         let filter = options.filter.as_ref();
         let write = WriteTopic {
             source_topic: source.name.clone(),
@@ -399,12 +406,7 @@ impl<'a> Draft<'a> {
                 .partitions
                 .iter()
                 .map(|archived| archived.partition)
-                .filter(|own| {
-                    !chosen
-                        .partitions
-                        .iter()
-                        .any(|at| at.archived.partition == *own)
-                })
+                .filter(|own| !sources.contains_key(own))
                 .collect(),
             routing,
             headers: HeaderChanges::of(&options.headers, snapshot.source_cluster_id()),
@@ -520,6 +522,8 @@ async fn predict_all(
     mut budget: u64,
     cancel: &CancellationToken,
 ) -> Result<()> {
+    // From the first block on: see there.
+    buffers::keep_all();
     let rounds = topics
         .iter()
         .map(|topic| topic.drafts.len())
@@ -550,26 +554,30 @@ async fn predict_all(
                 }
             }
         }
-        // Made before the stream, so that the whole is one future that may move between threads.
-        let work: Vec<_> = jobs
-            .iter()
-            .map(|(at, flow)| {
-                let draft = &topics[*at].drafts[round];
-                predict::predict(
-                    snapshot,
-                    &draft.write,
-                    &draft.flows[*flow],
-                    &draft.sources,
-                    draft.look,
-                    cancel,
-                )
-            })
-            .collect();
-        let done: Vec<_> = futures::stream::iter(work)
-            .buffered(FLOWS_AT_ONCE)
-            .try_collect()
-            .await?;
-        for ((at, flow), prediction) in jobs.into_iter().zip(done) {
+        let mut done = Vec::with_capacity(jobs.len());
+        // In order, so that of several records on which a filter fails it is always the same that is named.
+        let mut waiting = jobs.into_iter();
+        let mut running = FuturesOrdered::new();
+        loop {
+            while running.len() < FLOWS_AT_ONCE
+                && let Some((at, flow)) = waiting.next()
+            {
+                let draft = &topics[at].drafts[round];
+                running.push_back(async move {
+                    let (write, sources) = (&draft.write, &draft.sources);
+                    let flow_of = &draft.flows[flow];
+                    let predicted =
+                        predict::predict(snapshot, write, flow_of, sources, draft.look, cancel);
+                    Ok::<_, Error>((at, flow, predicted.await?))
+                });
+            }
+            match running.next().await {
+                Some(predicted) => done.push(predicted?),
+                None => break,
+            }
+        }
+        drop(running);
+        for (at, flow, prediction) in done {
             let draft = &mut topics[at].drafts[round];
             draft.keyless += prediction.keyless;
             let flow = draft.flows[flow].clone();

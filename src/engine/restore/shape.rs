@@ -17,8 +17,10 @@ use crate::base::{Offset, PartitionId};
 use crate::engine::error::{Error, Result};
 use crate::engine::mapping::{Mapping, MappingBuilder};
 use crate::record::{
-    Batch, BatchBuilder, BuildOptions, Codec, Limits, ProducerStamp, Record, TimestampType, batches,
+    Batch, BatchBuilder, BuildOptions, Codec, Limits, ProducerStamp, Record, SplitBatch,
+    TimestampType, batches,
 };
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -27,12 +29,17 @@ const SMALL: usize = 64 * 1024;
 /// Rebuilt batches hold about this many bytes before compression, unless one record is larger.
 const REBUILT: usize = 1024 * 1024;
 
-/// A batch to write: base offset 0, not yet stamped with a producer.
+/// A batch to write, not yet stamped with a producer. One that stays whole lies in the block that it was read with.
 #[derive(Debug)]
 pub struct Shaped {
     pub target: PartitionId,
-    pub bytes: Vec<u8>,
-    pub records: i32,
+    pub batch: SplitBatch,
+}
+
+impl Shaped {
+    pub fn records(&self) -> i32 {
+        self.batch.header().record_count
+    }
 }
 
 /// What was kept and dropped.
@@ -116,6 +123,8 @@ pub struct Shaper {
     current: usize,
     scratch: Vec<u8>,
     limits: Limits,
+    /// Some batch lies in the block that it was read with.
+    passed: bool,
 }
 
 struct Source {
@@ -146,14 +155,8 @@ struct Output {
     codec: Codec,
     builder: BatchBuilder,
     /// A small whole batch that waits for a neighbour to be merged with.
-    lone: Option<Vec<u8>>,
-    done: Vec<Batched>,
-}
-
-/// A finished batch of one target.
-struct Batched {
-    bytes: Vec<u8>,
-    records: i32,
+    lone: Option<Bytes>,
+    done: Vec<SplitBatch>,
 }
 
 impl Shaper {
@@ -209,6 +212,7 @@ impl Shaper {
             current: 0,
             scratch: Vec::new(),
             limits: Limits::default(),
+            passed: false,
         }
     }
 
@@ -273,7 +277,7 @@ impl Shaper {
     }
 
     /// A block's batches, in order. Its first and last batch may reach beyond `offsets`; those records are not its.
-    pub fn block(&mut self, bytes: &[u8], offsets: Range<i64>) -> Result<()> {
+    pub fn block(&mut self, bytes: &Bytes, offsets: Range<i64>) -> Result<()> {
         let selector = &mut self.sources[self.current].selector;
         let cut = selector.cut;
         selector.cut = cut.within(&offsets);
@@ -282,11 +286,11 @@ impl Shaper {
         done
     }
 
-    fn batches(&mut self, bytes: &[u8]) -> Result<()> {
+    fn batches(&mut self, bytes: &Bytes) -> Result<()> {
         let mut iter = batches(bytes);
         for batch in iter.by_ref() {
             let batch = batch.map_err(|error| self.damaged(-1, error))?;
-            self.batch(&batch)?;
+            self.batch(&batch, bytes)?;
         }
         match iter.remainder().len() {
             0 => Ok(()),
@@ -302,7 +306,7 @@ impl Shaper {
         }
     }
 
-    fn batch(&mut self, batch: &Batch<'_>) -> Result<()> {
+    fn batch(&mut self, batch: &Batch<'_>, block: &Bytes) -> Result<()> {
         let header = &batch.header;
         let source = &mut self.sources[self.current];
         match (source.selector.batch(header), source.only) {
@@ -331,30 +335,31 @@ impl Shaper {
                 if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
                     return self.rebuild_whole(place, batch.bytes());
                 }
-                self.pass(place, batch)
+                self.pass(place, batch, block)
             }
             (Verdict::Whole | Verdict::Open, _) => self.open(batch),
         }
     }
 
     /// A batch all of whose records stay, in its own bytes.
-    fn pass(&mut self, place: usize, batch: &Batch<'_>) -> Result<()> {
+    fn pass(&mut self, place: usize, batch: &Batch<'_>, block: &Bytes) -> Result<()> {
         let source = &self.sources[self.current];
+        let at = batch.header.base_offset;
         let Some(output) = &mut self.targets[place].output else {
             return Ok(());
         };
         if batch.bytes().len() >= SMALL {
-            output
+            self.passed = true;
+            let passed = output
                 .flush()
-                .map_err(|error| damaged(source, batch.header.base_offset, error))?;
-            output.done.push(Batched {
-                bytes: batch.bytes().to_vec(),
-                records: batch.header.record_count,
-            });
+                .and_then(|()| SplitBatch::new(block.slice_ref(batch.bytes())));
+            output
+                .done
+                .push(passed.map_err(|error| damaged(source, at, error))?);
             return Ok(());
         }
         if output.lone.is_none() && output.builder.is_empty() {
-            output.lone = Some(batch.bytes().to_vec());
+            output.lone = Some(block.slice_ref(batch.bytes()));
             return Ok(());
         }
         if let Some(lone) = output.lone.take() {
@@ -463,11 +468,15 @@ impl Shaper {
             };
             done.extend(output.done.drain(..).map(|batch| Shaped {
                 target: target.partition,
-                bytes: batch.bytes,
-                records: batch.records,
+                batch,
             }));
         }
         done
+    }
+
+    /// Whether some batch, since this was last asked, lies in the block that it was read with.
+    pub fn take_passed(&mut self) -> bool {
+        std::mem::take(&mut self.passed)
     }
 
     /// The last batches, the mapping of every route, and what was kept and dropped.
@@ -562,17 +571,12 @@ impl Output {
 
     fn flush(&mut self) -> Result<(), crate::record::Error> {
         if let Some(lone) = self.lone.take() {
-            let records = Batch::parse(&lone)?.header.record_count;
-            self.done.push(Batched {
-                bytes: lone,
-                records,
-            });
+            // A copy: it is small, and would keep its whole block.
+            self.done.push(SplitBatch::new(lone)?.copied());
         }
         if !self.builder.is_empty() {
-            // A builder refuses more records than an i32 counts.
-            let records = self.builder.record_count() as i32;
-            let bytes = self.builder.finish(ProducerStamp::NONE)?;
-            self.done.push(Batched { bytes, records });
+            self.done
+                .push(self.builder.finish_split(ProducerStamp::NONE)?);
         }
         Ok(())
     }

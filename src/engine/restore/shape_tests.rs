@@ -60,7 +60,7 @@ fn source() -> impl Strategy<Value = Source> {
 }
 
 /// The batches' bytes from offset 100 on, and every record as a consumer would see it.
-fn build(sources: &[Source]) -> (Vec<u8>, Vec<(i64, Content)>, i64) {
+fn build(sources: &[Source]) -> (Bytes, Vec<(i64, Content)>, i64) {
     let mut bytes = Vec::new();
     let mut seen = Vec::new();
     let mut next = 100i64;
@@ -104,7 +104,7 @@ fn build(sources: &[Source]) -> (Vec<u8>, Vec<(i64, Content)>, i64) {
         bytes.extend(builder.finish_spanning(last, ProducerStamp::NONE).unwrap());
         next += i64::from(last) + 1;
     }
-    (bytes, seen, next)
+    (bytes.into(), seen, next)
 }
 
 fn owned(record: &Record<'_>) -> Content {
@@ -166,15 +166,16 @@ fn finish(shaper: Shaper) -> (Vec<Shaped>, Mapping, Tally) {
 fn written(shaped: &[Shaped], limit: usize) -> Vec<Content> {
     let mut all = Vec::new();
     for shaped in shaped {
-        let batch = Batch::parse(&shaped.bytes).unwrap();
+        let bytes = shaped.batch.to_bytes();
+        let batch = Batch::parse(&bytes).unwrap();
         batch.verify_crc().unwrap();
         assert!(batch.header.is_dense());
-        assert_eq!(batch.header.record_count, shaped.records);
+        assert_eq!(batch.header.record_count, shaped.records());
         assert_eq!(
             batch.header.attributes.timestamp_type(),
             TimestampType::CreateTime
         );
-        assert!(shaped.bytes.len() <= limit);
+        assert!(shaped.batch.len() <= limit);
         let mut scratch = Vec::new();
         for record in batch.open(&Limits::default(), &mut scratch).unwrap() {
             all.push(owned(&record.unwrap()));
@@ -236,7 +237,7 @@ proptest! {
     fn hostile_bytes_are_an_error_and_never_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let cut = Cut { from: 0, to: i64::MAX, since: Some(1), before: None };
         let mut shaper = Shaper::writing(shape(cut, true, 0), 1 << 20);
-        let _ = shaper.block(&bytes, 0..i64::MAX);
+        let _ = shaper.block(&bytes.into(), 0..i64::MAX);
     }
 }
 
@@ -259,17 +260,17 @@ const ALL: Cut = Cut {
 
 #[test]
 fn a_large_batch_passes_in_its_own_bytes() {
-    let bytes = batch_of(100, 1_000, 0);
+    let bytes = Bytes::from(batch_of(100, 1_000, 0));
     let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     shaper.block(&bytes, 0..100).unwrap();
     let shaped = shaper.take();
     assert_eq!(shaped.len(), 1);
-    assert_eq!(shaped[0].bytes, bytes);
+    assert_eq!(shaped[0].batch.to_bytes(), bytes);
 }
 
 #[test]
 fn tiny_batches_are_merged_into_few() {
-    let bytes: Vec<u8> = (0..10_000)
+    let bytes: Bytes = (0..10_000)
         .flat_map(|base| batch_of(1, 100, base))
         .collect();
     let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
@@ -277,29 +278,26 @@ fn tiny_batches_are_merged_into_few() {
     let mut shaped = shaper.take();
     shaped.extend(finish(shaper).0);
     assert!(shaped.len() <= 3, "{} batches", shaped.len());
-    assert_eq!(
-        shaped.iter().map(|batch| batch.records).sum::<i32>(),
-        10_000
-    );
+    assert_eq!(shaped.iter().map(Shaped::records).sum::<i32>(), 10_000);
 }
 
 #[test]
 fn a_lone_small_batch_keeps_its_own_bytes() {
-    let bytes = batch_of(2, 10, 0);
+    let bytes = Bytes::from(batch_of(2, 10, 0));
     let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     shaper.block(&bytes, 0..2).unwrap();
     let (shaped, ..) = finish(shaper);
-    assert_eq!(shaped[0].bytes, bytes);
+    assert_eq!(shaped[0].batch.to_bytes(), bytes);
 }
 
 #[test]
 fn records_of_a_batch_that_are_not_the_blocks_own_are_left_out() {
-    let bytes = batch_of(10, 10, 0);
+    let bytes = Bytes::from(batch_of(10, 10, 0));
     let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     shaper.block(&bytes, 4..8).unwrap();
     let (shaped, mapping, tally) = finish(shaper);
     assert_eq!(tally.records, 4);
-    assert_eq!(shaped[0].records, 4);
+    assert_eq!(shaped[0].records(), 4);
     assert_eq!(mapping.translate(Offset(4)).offset, Offset(0));
 }
 
@@ -308,13 +306,13 @@ fn no_batch_spans_the_end_of_a_unit() {
     let mut shaper = Shaper::writing(shape(ALL, false, 0), 1 << 20);
     for unit in 0..3 {
         let from = unit * 20;
-        let bytes: Vec<u8> = (from..from + 20)
+        let bytes: Bytes = (from..from + 20)
             .flat_map(|base| batch_of(1, 100, base))
             .collect();
         shaper.unit_begin(PartitionId(0)).unwrap();
         shaper.block(&bytes, from..from + 20).unwrap();
         shaper.unit_end().unwrap();
-        let counts: Vec<i32> = shaper.take().iter().map(|batch| batch.records).collect();
+        let counts: Vec<i32> = shaper.take().iter().map(|batch| batch.records()).collect();
         assert_eq!(counts, [20]);
     }
 }

@@ -107,8 +107,10 @@ pub fn wanted(
     }
 }
 
-/// Topics in one request; controllers take a few thousand at most.
+/// Topics in one request ...
 const VALIDATED_AT_ONCE: usize = 500;
+/// ... and partitions: a controller writes at most ten thousand things for one, a topic and each partition being one.
+pub(super) const PARTITIONS_AT_ONCE: i32 = 5000;
 
 /// Asks the target to validate the topics, drops configs that it does not know, and says what else it refuses, by
 /// place in `creates`.
@@ -121,7 +123,7 @@ pub async fn validate(
     // One unknown config is named per answer and topic, so as many rounds as there are configs.
     while !open.is_empty() {
         let mut again = Vec::new();
-        for part in open.chunks(VALIDATED_AT_ONCE) {
+        for part in parts(&open, creates) {
             let new: Vec<NewTopic> = part.iter().map(|at| creates[*at].new_topic()).collect();
             let answers = client.create_topics(&new, true).await?;
             for (at, (_, answer)) in part.iter().zip(answers) {
@@ -144,6 +146,24 @@ pub async fn validate(
         open = again;
     }
     Ok(blocked)
+}
+
+/// What is validated together, by place in `creates`.
+fn parts<'a>(open: &'a [usize], creates: &[CreateTopic]) -> Vec<&'a [usize]> {
+    let mut parts = Vec::new();
+    let (mut first, mut partitions) = (0, 0);
+    for (place, at) in open.iter().enumerate() {
+        let own = creates[*at].new_topic().partitions;
+        if place > first
+            && (partitions + own > PARTITIONS_AT_ONCE || place - first == VALIDATED_AT_ONCE)
+        {
+            parts.push(&open[first..place]);
+            (first, partitions) = (place, 0);
+        }
+        partitions += own;
+    }
+    parts.extend((first < open.len()).then(|| &open[first..]));
+    parts
 }
 
 /// Whether `text` holds `name` as a whole word of a config's letters.
@@ -171,10 +191,11 @@ impl CreateTopic {
         true
     }
 
+    /// As it is created; partitions that no controller would take at once are added afterwards.
     pub fn new_topic(&self) -> NewTopic {
         NewTopic {
             name: self.topic.clone(),
-            partitions: self.partitions,
+            partitions: self.partitions.min(PARTITIONS_AT_ONCE),
             replication_factor: self.replication_factor,
             configs: self.restore_configs.clone(),
         }

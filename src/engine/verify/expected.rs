@@ -1,9 +1,9 @@
 //! The records that must be in the target: the archive's, as selected, in the order of the units. It goes through the
 //! records one by one; how the writer cut batches or mapped offsets plays no part.
 
-use super::Chunks;
-use crate::archive::{BlockRef, Snapshot};
-use crate::base::{CancellationToken, Offset, PartitionId};
+use super::{Chunks, Reading};
+use crate::archive::{BlockCodec, BlockRef, Snapshot};
+use crate::base::{Offset, PartitionId};
 use crate::engine::error::{Error, Result};
 use crate::engine::restore::units::{BlockFacts, Flow};
 use crate::engine::restore::{
@@ -23,7 +23,7 @@ pub async fn of_flow(
     write: &WriteTopic,
     flow: &Flow,
     snapshot: &Snapshot,
-    cancel: &CancellationToken,
+    reading: &Reading<'_>,
 ) -> Result<BTreeMap<PartitionId, Expected>> {
     let routes = || flow.routes.iter().map(|at| &write.partitions[*at]);
     let mut walk = Walk {
@@ -59,9 +59,15 @@ pub async fn of_flow(
         .collect();
     for unit in flow.units(&facts) {
         for block in &blocks[unit.source][unit.blocks.clone()] {
-            if cancel.is_cancelled() {
+            if reading.cancel.is_cancelled() {
                 return Err(Error::Cancelled);
             }
+            let stored = match block.entry.codec {
+                BlockCodec::None => 0,
+                _ => block.entry.stored_len,
+            };
+            let wanted = u64::from(block.entry.raw_len) + u64::from(stored);
+            let _memory = reading.memory.take(wanted).await?;
             let bytes = snapshot.read_block(block).await?;
             let offsets = scan::offsets(block);
             // Put back below; a worker that failed ends the whole.

@@ -8,6 +8,7 @@ mod expected;
 mod target;
 
 use crate::archive::Snapshot;
+use crate::base::buffers;
 use crate::base::text::grouped;
 use crate::base::{CancellationToken, Digest, Offset, PartitionId, ProgressHandle};
 use crate::engine::error::{Error, Result};
@@ -15,12 +16,19 @@ use crate::engine::restore::WriteTopic;
 use crate::engine::restore::units::{self, Flow};
 use crate::kafka::Client;
 use crate::record::{ContentDigest, Record};
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// Bytes of blocks and answers in memory at once.
+const BUDGET: u64 = 16 << 20;
+/// What the budget counts in.
+const GRAIN: u64 = 1 << 10;
 /// Records per digest.
 const CHUNK: u64 = 1024;
-const FLOWS_AT_ONCE: usize = 4;
+/// Small partitions are many, and each waits for its broker.
+const FLOWS_AT_ONCE: usize = 8;
 const PARTITIONS_AT_ONCE: usize = 4;
 
 /// What one topic's verification found.
@@ -127,6 +135,31 @@ impl Chunks {
     }
 }
 
+/// What reading back goes by.
+struct Reading<'a> {
+    client: &'a Client,
+    memory: Memory,
+    progress: &'a ProgressHandle,
+    cancel: &'a CancellationToken,
+}
+
+/// What all partitions share of memory. Whoever holds some of it needs no more to give it back.
+struct Memory(Semaphore);
+
+impl Memory {
+    fn new() -> Self {
+        // Far below what a semaphore can count.
+        Self(Semaphore::new((BUDGET / GRAIN) as usize))
+    }
+
+    async fn take(&self, bytes: u64) -> Result<SemaphorePermit<'_>> {
+        // Anything larger than the budget is as large as the budget.
+        let grains = bytes.clamp(GRAIN, BUDGET) / GRAIN;
+        let taken = self.0.acquire_many(grains as u32).await;
+        taken.map_err(|_| Error::Internal("the budget is closed".into()))
+    }
+}
+
 /// Reads back everything that `write` wrote. A difference is in the report, not an error.
 pub async fn verify_topic(
     write: &WriteTopic,
@@ -136,16 +169,28 @@ pub async fn verify_topic(
     cancel: &CancellationToken,
 ) -> Result<Report> {
     let flows = units::flows(write.routing, &write.partitions);
-    // Made before the stream, so that the whole is one future that may move between threads.
-    let work: Vec<_> = flows
-        .iter()
-        .map(|flow| verify_flow(write, flow, snapshot, client, progress, cancel))
-        .collect();
-    let partitions: Vec<Vec<PartitionReport>> = futures::stream::iter(work)
-        .buffered(FLOWS_AT_ONCE)
-        .try_collect()
-        .await?;
-    let mut partitions: Vec<PartitionReport> = partitions.into_iter().flatten().collect();
+    buffers::keep_all();
+    let reading = &Reading {
+        client,
+        memory: Memory::new(),
+        progress,
+        cancel,
+    };
+    let mut partitions: Vec<PartitionReport> = Vec::with_capacity(flows.len());
+    let mut waiting = flows.iter();
+    // One by one: ten thousand futures that have not begun would take more memory than their blocks.
+    let mut running = FuturesUnordered::new();
+    loop {
+        while running.len() < FLOWS_AT_ONCE
+            && let Some(flow) = waiting.next()
+        {
+            running.push(verify_flow(write, flow, snapshot, reading));
+        }
+        match running.next().await {
+            Some(done) => partitions.extend(done?),
+            None => break,
+        }
+    }
     partitions.sort_by_key(|report| report.partition);
     Ok(Report {
         topic: write.topic.clone(),
@@ -157,31 +202,21 @@ async fn verify_flow(
     write: &WriteTopic,
     flow: &Flow,
     snapshot: &Snapshot,
-    client: &Client,
-    progress: &ProgressHandle,
-    cancel: &CancellationToken,
+    reading: &Reading<'_>,
 ) -> Result<Vec<PartitionReport>> {
-    let expected = expected::of_flow(write, flow, snapshot, cancel).await?;
+    let expected = expected::of_flow(write, flow, snapshot, reading).await?;
     let work: Vec<_> = expected
         .into_iter()
         .map(|(target, expected)| async move {
             let base = expected.base;
             let wanted = expected.chunks.finish();
-            let read = target::digests(
-                &write.topic,
-                target,
-                base,
-                wanted.0,
-                client,
-                progress,
-                cancel,
-            )
-            .await?;
+            let read = target::digests(&write.topic, target, base, wanted.0, reading).await?;
             let end = base + wanted.0 as i64;
             let mut report = compare(target, base, wanted, read);
             // What is written behind it by another step of the plan is verified there.
             if report.difference.is_none() && !write.followed {
-                report.difference = target::beyond(&write.topic, target, end, client).await?;
+                report.difference =
+                    target::beyond(&write.topic, target, end, reading.client).await?;
             }
             Ok::<_, Error>(report)
         })

@@ -1,14 +1,14 @@
 //! The records that are in the target, as a consumer reads them.
 
-use super::{Chunks, Difference};
-use crate::base::{CancellationToken, Offset, PartitionId, ProgressHandle, TopicPartition};
+use super::{Chunks, Difference, Reading};
+use crate::base::{Offset, PartitionId, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::engine::restore::log_ranges;
 use crate::kafka::{Class, Client, ErrorCode, FetchPartition, FetchWanted, Isolation};
 use crate::record::{Limits, batches};
 use std::time::{Duration, Instant};
 
-const FETCH_BYTES: i32 = 4 << 20;
+const FETCH_BYTES: i32 = 1 << 20;
 /// Without a single new record for this long the partition is given up.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -25,10 +25,9 @@ pub async fn digests(
     partition: PartitionId,
     base: Offset,
     expected: u64,
-    client: &Client,
-    progress: &ProgressHandle,
-    cancel: &CancellationToken,
+    reading: &Reading<'_>,
 ) -> Result<Read> {
+    let client = reading.client;
     let at = TopicPartition::new(topic, partition);
     let mut read = Read {
         chunks: Chunks::default(),
@@ -40,7 +39,7 @@ pub async fn digests(
     let mut last_progress = Instant::now();
     let mut last_trouble = String::from("the log ends there");
     while next < end && read.misplaced.is_none() {
-        if cancel.is_cancelled() {
+        if reading.cancel.is_cancelled() {
             return Err(Error::Cancelled);
         }
         if last_progress.elapsed() > STALL {
@@ -51,6 +50,8 @@ pub async fn digests(
                 last: last_trouble,
             });
         }
+        // The answer, and what a batch of it is decompressed into.
+        let _memory = reading.memory.take(2 * FETCH_BYTES as u64).await?;
         let fetched = match fetch(client, &at, next).await {
             Ok(Fetched::Records {
                 bytes,
@@ -88,7 +89,9 @@ pub async fn digests(
         .await?;
         if next > before {
             last_progress = Instant::now();
-            progress.advance((next - before).unsigned_abs(), size);
+            reading
+                .progress
+                .advance((next - before).unsigned_abs(), size);
         }
     }
     Ok(read)

@@ -123,6 +123,26 @@ pub fn decompress(codec: Codec, input: &[u8], limits: &Limits, out: &mut Vec<u8>
     }
 }
 
+/// Decompresses what is known to give `length` bytes. Into a buffer with room for them nothing else is allocated.
+pub fn decompress_exactly(
+    codec: Codec,
+    input: &[u8],
+    length: usize,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    out.clear();
+    let limits = Limits {
+        max_decompressed: length,
+    };
+    match codec {
+        Codec::Zstd => {
+            out.reserve_exact(length);
+            zstd::decompress_at_once(input, out)
+        }
+        codec => decompress(codec, input, &limits, out),
+    }
+}
+
 /// Compresses `input` as Kafka's Java producer frames it. `level` means something to gzip (0–9) and zstd (1–22) only;
 /// `None` is the codec's own default, as Kafka's.
 pub fn compress(codec: Codec, level: Option<i32>, input: &[u8]) -> Result<Vec<u8>> {

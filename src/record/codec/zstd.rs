@@ -4,6 +4,7 @@ use super::Codec;
 use super::output::{Output, failed};
 use crate::record::error::{Error, Result};
 use std::cell::RefCell;
+use zstd::bulk::Decompressor;
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 /// Decoders must take windows of 8 MiB (RFC 8878), so the limit on output narrows the window no further.
@@ -70,6 +71,26 @@ fn run(decoder: &mut Decoder<'_>, input: &[u8], limit: usize, out: &mut Vec<u8>)
             });
         }
     }
+}
+
+thread_local! {
+    static AT_ONCE: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// Any number of frames at once, into what `out` has room for: without the window that a decoder keeps beside its
+/// output, which for a frame in one segment is as large as the output.
+pub(super) fn decompress_at_once(input: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    AT_ONCE.with(|slot| {
+        let mut slot = slot.borrow_mut();
+        let decompressor = match &mut *slot {
+            Some(decompressor) => decompressor,
+            empty => empty.insert(Decompressor::new().map_err(|error| failed(Codec::Zstd, error))?),
+        };
+        decompressor
+            .decompress_to_buffer(input, out)
+            .map(|_| ())
+            .map_err(|error| failed(Codec::Zstd, error))
+    })
 }
 
 pub(super) fn compress(level: Option<i32>, input: &[u8]) -> Result<Vec<u8>> {

@@ -279,7 +279,7 @@ impl Step for WriteStep {
             TargetState::Empty { id } => json!({ "empty": id }),
             TargetState::HasRecords { id, .. } => json!({ "has_records": id }),
         };
-        json!({
+        let mut pinned = json!({
             "restore": self.run.identity(),
             "source_topic": write.source_topic,
             "source_topic_id": write.source_topic_id,
@@ -291,8 +291,10 @@ impl Step for WriteStep {
             "before": write.before,
             "filter": write.filter_fingerprint,
             "remap": write.remap_fingerprint,
-            "partitions": partitions,
-        })
+        });
+        // Moved: the macro would copy ten thousand partitions.
+        pinned["partitions"] = Value::Array(partitions);
+        pinned
     }
 
     fn gate(&self) -> Option<Gate> {

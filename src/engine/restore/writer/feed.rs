@@ -2,11 +2,12 @@
 //!
 //! Everything between the store and the acknowledgement is paid for from one budget of bytes, so that memory does not
 //! depend on how many partitions there are. A unit is paid for as a whole before it is read, in the order in which units
-//! ask: whoever has paid never needs more to get done, so nobody waits for somebody who waits.
+//! ask: whoever has paid never needs more to get done, so nobody waits for somebody who waits. It pays for what it may
+//! need at worst (the stored block, the block, everything built anew) and gets back what it did not need.
 
 use super::lane::{self, Batch};
 use super::resume::{FlowTails, Tails};
-use crate::archive::{BlockRef, Snapshot};
+use crate::archive::{BlockCodec, BlockRef, Snapshot};
 use crate::base::text::grouped;
 use crate::base::{CancellationToken, Offset, PartitionId, TopicPartition};
 use crate::engine::error::{Error, Result};
@@ -16,8 +17,8 @@ use crate::engine::restore::scan;
 use crate::engine::restore::shape::{Shape, Shaped, Shaper};
 use crate::engine::restore::units::{BlockFacts, Flow, Unit};
 use crate::kafka::ProducerIdentity;
-use crate::record::restamp;
 use bytes::Bytes;
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Bytes of blocks and batches in memory at once.
-const BUDGET: u64 = 24 << 20;
+const BUDGET: u64 = 20 << 20;
 /// What the budget counts in.
 const GRAIN: u64 = 1 << 10;
 /// A unit costs at least this much: a task, requests to the store, a few allocations.
@@ -51,8 +52,18 @@ pub(super) struct Feed<'a> {
 }
 
 pub(super) fn budget() -> Arc<Semaphore> {
-    // Far below what a semaphore can count.
-    Arc::new(Semaphore::new((BUDGET / GRAIN) as usize))
+    Arc::new(Semaphore::new(grains(BUDGET) as usize))
+}
+
+/// What the budget counts bytes as. Anything larger than the budget is as large as the budget.
+fn grains(bytes: u64) -> u32 {
+    (bytes.min(BUDGET) / GRAIN) as u32
+}
+
+/// Gives back what goes beyond `bytes`.
+fn keep_of(memory: &mut OwnedSemaphorePermit, bytes: u64) {
+    let least = grains(bytes.max(LEAST)) as usize;
+    drop(memory.split(memory.num_permits().saturating_sub(least)));
 }
 
 /// A unit in memory.
@@ -60,7 +71,8 @@ struct ReadUnit {
     source: PartitionId,
     blocks: Vec<(Bytes, Range<i64>)>,
     raw: u64,
-    memory: Arc<OwnedSemaphorePermit>,
+    /// For the blocks and for as much again, should everything be built anew.
+    memory: OwnedSemaphorePermit,
 }
 
 /// What shaping a unit gave.
@@ -88,13 +100,21 @@ struct Target {
 impl Feed<'_> {
     /// Goes through all flows, several at once; what each route came to, in the order of the plan.
     pub async fn run(&self, flows: &[Flow]) -> Result<Vec<WrittenPartition>> {
-        // Made before the stream, so that the whole is one future that may move between threads.
-        let work: Vec<_> = flows.iter().map(|flow| self.flow(flow)).collect();
-        let done: Vec<Vec<(usize, WrittenPartition)>> = futures::stream::iter(work)
-            .buffer_unordered(FLOWS)
-            .try_collect()
-            .await?;
-        let mut routes: Vec<(usize, WrittenPartition)> = done.into_iter().flatten().collect();
+        let mut routes: Vec<(usize, WrittenPartition)> = Vec::with_capacity(flows.len());
+        let mut waiting = flows.iter();
+        // One by one: ten thousand futures that have not begun would take more memory than their blocks.
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < FLOWS
+                && let Some(flow) = waiting.next()
+            {
+                running.push(self.flow(flow));
+            }
+            match running.next().await {
+                Some(done) => routes.extend(done?),
+                None => break,
+            }
+        }
         routes.sort_by_key(|(route, _)| *route);
         Ok(routes.into_iter().map(|(_, written)| written).collect())
     }
@@ -214,9 +234,13 @@ impl Feed<'_> {
             .iter()
             .map(|block| u64::from(block.entry.raw_len))
             .sum();
-        let cost = raw.clamp(LEAST, BUDGET) / GRAIN;
-        let paid = self.budget.clone().acquire_many_owned(cost as u32);
-        let memory = tokio::select! {
+        let packed = blocks
+            .iter()
+            .filter(|block| block.entry.codec != BlockCodec::None);
+        let stored: u64 = packed.map(|block| u64::from(block.entry.stored_len)).sum();
+        let cost = grains((2 * raw + stored).clamp(LEAST, BUDGET));
+        let paid = self.budget.clone().acquire_many_owned(cost);
+        let mut memory = tokio::select! {
             paid = paid => paid.map_err(|_| Error::Internal("the budget is closed".into()))?,
             () = self.stop.cancelled() => return Err(Error::Cancelled),
         };
@@ -232,11 +256,12 @@ impl Feed<'_> {
             .buffered(BLOCKS)
             .try_collect()
             .await?;
+        keep_of(&mut memory, 2 * raw);
         Ok(ReadUnit {
             source,
             blocks,
             raw,
-            memory: Arc::new(memory),
+            memory,
         })
     }
 
@@ -289,14 +314,16 @@ fn targets(write: &WriteTopic, routes: &[&WritePartition]) -> BTreeMap<Partition
 /// CPU work, away from the reactor: shaping, stamping, checksums.
 fn shape(mut work: Work, unit: ReadUnit, identity: ProducerIdentity) -> Result<ShapedUnit> {
     let mut batches: BTreeMap<PartitionId, Vec<Batch>> = BTreeMap::new();
-    let mut records = 0;
+    let (mut records, mut held) = (0, 0);
     let mut stamp_all = |work: &mut Work| {
         for shaped in work.shaper.take() {
             let target = work.targets.get_mut(&shaped.target).ok_or_else(|| {
                 Error::Internal(format!("a batch for partition {}", shaped.target))
             })?;
-            records += u64::from(shaped.records.unsigned_abs());
-            let batch = stamped(shaped, target, identity, &unit.memory)?;
+            records += u64::from(shaped.records().unsigned_abs());
+            // What passes keeps its block; what was built anew lies in memory of its own.
+            held += shaped.batch.len() as u64;
+            let batch = stamped(shaped, target, identity)?;
             batches.entry(target.at.partition).or_default().push(batch);
         }
         Ok::<_, Error>(())
@@ -308,6 +335,15 @@ fn shape(mut work: Work, unit: ReadUnit, identity: ProducerIdentity) -> Result<S
     }
     work.shaper.unit_end()?;
     stamp_all(&mut work)?;
+    let mut memory = unit.memory;
+    if work.shaper.take_passed() {
+        held = held.max(unit.raw);
+    }
+    keep_of(&mut memory, held);
+    let memory = Arc::new(memory);
+    for batch in batches.values_mut().flatten() {
+        batch.memory = Some(memory.clone());
+    }
     Ok(ShapedUnit {
         work,
         batches,
@@ -315,27 +351,23 @@ fn shape(mut work: Work, unit: ReadUnit, identity: ProducerIdentity) -> Result<S
     })
 }
 
-fn stamped(
-    mut shaped: Shaped,
-    target: &mut Target,
-    identity: ProducerIdentity,
-    memory: &Arc<OwnedSemaphorePermit>,
-) -> Result<Batch> {
+fn stamped(mut shaped: Shaped, target: &mut Target, identity: ProducerIdentity) -> Result<Batch> {
     let base = target.next;
     let stamp = lane::stamp(identity, target.start, base);
-    restamp(&mut shaped.bytes, 0, stamp).map_err(|source| Error::Record {
+    let records = shaped.records();
+    let batch = &mut shaped.batch;
+    batch.restamp(0, stamp).map_err(|source| Error::Record {
         partition: target.at.clone(),
         offset: Offset(base),
         source,
     })?;
-    target.next += i64::from(shaped.records);
-    target.bytes += shaped.bytes.len() as u64;
+    target.next += i64::from(records);
+    target.bytes += batch.len() as u64;
     Ok(Batch {
-        bytes: shaped.bytes.into(),
+        content: shaped.batch,
         base,
-        records: shaped.records,
         share: 0,
-        memory: Some(memory.clone()),
+        memory: None,
     })
 }
 
@@ -345,7 +377,8 @@ fn share_out(raw: u64, shaped: &mut ShapedUnit) {
     let mut left = raw;
     let mut last = None;
     for batch in shaped.batches.values_mut().flatten() {
-        let part = u128::from(raw) * u128::from(batch.records.unsigned_abs()) / u128::from(records);
+        let part =
+            u128::from(raw) * u128::from(batch.records().unsigned_abs()) / u128::from(records);
         batch.share = u64::try_from(part).unwrap_or(0).min(left);
         left -= batch.share;
         last = Some(batch);

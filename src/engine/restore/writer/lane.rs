@@ -2,14 +2,14 @@
 //!
 //! One batch is on its way until the first success and again after any trouble, since a broker takes whatever sequence
 //! a fresh producer id begins with; then up to [`WINDOW`]. Idempotence is not enough: brokers forget producers whose
-//! last batch is dated over a day ago. So after trouble everything on its way comes to rest, the log itself is asked,
+//! last batch is dated over a day ago, so that old records go one batch at a time. And after trouble everything on its way comes to rest, the log itself is asked,
 //! and only what it does not hold is sent again, as identical bytes. Every base offset must be the expected one.
 
+use crate::base::time::now;
 use crate::base::{Offset, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::kafka::{self, Class, ErrorCode, ProducerIdentity};
-use crate::record::{ProducerStamp, restamp};
-use bytes::{Bytes, BytesMut};
+use crate::record::{ProducerStamp, SplitBatch};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,9 @@ use tokio::time::Instant;
 
 /// As many as a broker remembers per producer.
 const WINDOW: usize = 5;
+/// A broker forgets a producer whose last batch is dated a day ago, and then takes its next batch whatever stands before
+/// it. What is dated before this, or will be soon, goes one by one: a batch that is refused has no other behind it.
+const REMEMBERED: Duration = Duration::from_secs(12 * 3600);
 /// Without an acknowledged batch for this long the partition is given up.
 pub(super) const STALL: Duration = Duration::from_secs(120);
 /// So often a settled log may refuse our sequence before another producer id is taken.
@@ -26,10 +29,9 @@ const REFUSALS: u32 = 2;
 /// A batch that is stamped and has its place.
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
-    pub bytes: Bytes,
+    pub content: SplitBatch,
     /// The target offset of its first record.
     pub base: i64,
-    pub records: i32,
     /// Archived bytes that it stands for in the progress.
     pub share: u64,
     /// Its part of the memory budget, held until it is acknowledged.
@@ -37,8 +39,18 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn end(&self) -> i64 {
-        self.base + i64::from(self.records)
+    pub fn records(&self) -> i32 {
+        self.content.header().record_count
+    }
+
+    /// As of when a broker counts it (ms).
+    fn dated(&self) -> i64 {
+        self.content.header().max_timestamp
+    }
+
+    /// The offset after its last record.
+    pub fn end(&self) -> i64 {
+        self.base + i64::from(self.records())
     }
 }
 
@@ -107,6 +119,8 @@ pub(super) struct Lane {
     window: usize,
     /// Who got the last batch.
     leader: Option<i32>,
+    /// The date of the last batch that landed: by it the broker remembers its producer.
+    dated: i64,
     next: i64,
     trouble: Option<Trouble>,
     looking: bool,
@@ -124,6 +138,7 @@ impl Lane {
             unanswered: 0,
             window: 1,
             leader: None,
+            dated: i64::MAX,
             next,
             trouble: None,
             looking: false,
@@ -140,7 +155,7 @@ impl Lane {
         }
         self.next = batch.end();
         // It was stamped before the lane changed its identity.
-        if self.changed_identity(&batch)? {
+        if self.changed_identity(&batch) {
             self.restamp(&mut batch)?;
         }
         self.waiting.push_back(batch);
@@ -155,11 +170,18 @@ impl Lane {
     /// keep no order between them.
     pub fn is_ready(&self, leader: i32) -> bool {
         let moved = self.leader != Some(leader);
-        let window = match moved {
+        let window = match moved || self.may_be_forgotten() {
             true => 1,
             false => self.window,
         };
         !self.waiting.is_empty() && self.in_flight.len() < window && self.may_send()
+    }
+
+    /// Whether the broker may forget the producer while something is on its way.
+    fn may_be_forgotten(&self) -> bool {
+        let sent = self.in_flight.iter().map(|sent| sent.batch.dated());
+        let oldest = sent.fold(self.dated, i64::min);
+        oldest < now().0.saturating_sub(REMEMBERED.as_millis() as i64)
     }
 
     pub fn may_send(&self) -> bool {
@@ -168,11 +190,11 @@ impl Lane {
 
     /// Bytes of the batch that would go out next.
     pub fn next_len(&self) -> usize {
-        self.waiting.front().map_or(0, |batch| batch.bytes.len())
+        self.waiting.front().map_or(0, |batch| batch.content.len())
     }
 
     /// The next batch goes on its way: its bytes and its place.
-    pub fn send(&mut self, leader: i32) -> Option<(Bytes, i64)> {
+    pub fn send(&mut self, leader: i32) -> Option<(SplitBatch, i64)> {
         if !self.is_ready(leader) {
             return None;
         }
@@ -181,7 +203,7 @@ impl Lane {
             self.window = 1;
         }
         let batch = self.waiting.pop_front()?;
-        let sent = (batch.bytes.clone(), batch.base);
+        let sent = (batch.content.clone(), batch.base);
         self.in_flight.push_back(Sent {
             batch,
             landed: false,
@@ -218,11 +240,13 @@ impl Lane {
             self.window = WINDOW;
         }
         let done = self.in_flight.iter().take_while(|sent| sent.landed).count();
-        Ok(self
+        let landed: Vec<Batch> = self
             .in_flight
             .drain(..done)
             .map(|sent| sent.batch)
-            .collect())
+            .collect();
+        self.dated = landed.last().map_or(self.dated, Batch::dated);
+        Ok(landed)
     }
 
     /// A batch did not land, or nobody knows. An error comes back if nothing can be done about it.
@@ -234,6 +258,7 @@ impl Lane {
                 ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER
                     | ErrorCode::DUPLICATE_SEQUENCE_NUMBER
                     | ErrorCode::UNKNOWN_PRODUCER_ID
+                    | ErrorCode::INVALID_PRODUCER_ID_MAPPING
                     | ErrorCode::INVALID_PRODUCER_EPOCH
             )
         );
@@ -248,7 +273,12 @@ impl Lane {
             // A settled log that still refuses: the broker's memory of our id is not what its log says.
             trouble.refusals += u32::from(settled);
             trouble.another_identity |= trouble.refusals >= REFUSALS
-                || error.code() == Some(ErrorCode::INVALID_PRODUCER_EPOCH);
+                || matches!(
+                    error.code(),
+                    Some(
+                        ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::INVALID_PRODUCER_ID_MAPPING
+                    )
+                );
         }
         Ok(())
     }
@@ -351,6 +381,7 @@ impl Lane {
         }
         let landed = self.in_flight.drain(..written);
         let landed: Vec<Batch> = landed.map(|sent| sent.batch).collect();
+        self.dated = landed.last().map_or(self.dated, Batch::dated);
         while let Some(sent) = self.in_flight.pop_back() {
             self.waiting.push_front(sent.batch);
         }
@@ -391,27 +422,22 @@ impl Lane {
         }
     }
 
-    fn changed_identity(&self, batch: &Batch) -> Result<bool> {
-        let header = crate::record::BatchHeader::parse(&batch.bytes)
-            .map_err(|source| self.unstampable(batch, source))?;
-        Ok(header.producer_id != self.identity.producer_id
-            || header.producer_epoch != self.identity.producer_epoch)
+    fn changed_identity(&self, batch: &Batch) -> bool {
+        let header = batch.content.header();
+        header.producer_id != self.identity.producer_id
+            || header.producer_epoch != self.identity.producer_epoch
     }
 
     fn restamp(&self, batch: &mut Batch) -> Result<()> {
-        let mut bytes = BytesMut::from(&batch.bytes[..]);
-        restamp(&mut bytes, 0, stamp(self.identity, self.start, batch.base))
-            .map_err(|source| self.unstampable(batch, source))?;
-        batch.bytes = bytes.freeze();
-        Ok(())
-    }
-
-    fn unstampable(&self, batch: &Batch, source: crate::record::Error) -> Error {
-        Error::Record {
-            partition: self.at.clone(),
-            offset: Offset(batch.base),
-            source,
-        }
+        let stamp = stamp(self.identity, self.start, batch.base);
+        batch
+            .content
+            .restamp(0, stamp)
+            .map_err(|source| Error::Record {
+                partition: self.at.clone(),
+                offset: Offset(batch.base),
+                source,
+            })
     }
 }
 

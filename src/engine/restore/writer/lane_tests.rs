@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{BatchBuilder, BatchHeader, BuildOptions, Headers};
+use crate::record::{BatchBuilder, BuildOptions, Headers};
 
 const IDENTITY: ProducerIdentity = ProducerIdentity {
     producer_id: 7,
@@ -10,17 +10,22 @@ const ONE: i32 = 1;
 const OTHER: i32 = 2;
 
 fn batch(base: i64, records: i32) -> Batch {
+    batch_dated(now().0, base, records)
+}
+
+fn batch_dated(date: i64, base: i64, records: i32) -> Batch {
     let mut builder = BatchBuilder::new(BuildOptions::default());
     for _ in 0..records {
         builder
-            .push(base, None, Some(b"value"), Headers::empty())
+            .push(date, None, Some(b"value"), Headers::empty())
             .unwrap();
     }
-    let bytes = builder.finish(stamp(IDENTITY, Offset(100), base)).unwrap();
+    let content = builder
+        .finish_split(stamp(IDENTITY, Offset(100), base))
+        .unwrap();
     Batch {
-        bytes: bytes.into(),
+        content,
         base,
-        records,
         share: 0,
         memory: None,
     }
@@ -114,6 +119,32 @@ fn answers_that_are_seen_in_another_order_count_all_the_same() {
 }
 
 #[test]
+fn what_is_dated_long_ago_goes_one_by_one() {
+    let mut lane = Lane::new(TopicPartition::new("orders", 3), Offset(100), 100, IDENTITY);
+    let old = now().0 - 2 * REMEMBERED.as_millis() as i64;
+    for (index, date) in [old, now().0, now().0, now().0, old, now().0, now().0]
+        .into_iter()
+        .enumerate()
+    {
+        let base = 100 + 10 * index as i64;
+        lane.push(batch_dated(date, base, 10)).unwrap();
+    }
+    assert_eq!(send_all(&mut lane, ONE), [100]);
+    lane.landed(100, 100).unwrap();
+    // The one behind an old one: its producer may be forgotten, and it could be refused.
+    assert_eq!(send_all(&mut lane, ONE), [110]);
+    lane.landed(110, 110).unwrap();
+    // Up to the next old one: a third behind that would be taken in its place.
+    assert_eq!(send_all(&mut lane, ONE), [120, 130, 140]);
+    for base in [120, 130, 140] {
+        lane.landed(base, base).unwrap();
+    }
+    assert_eq!(send_all(&mut lane, ONE), [150]);
+    lane.landed(150, 150).unwrap();
+    assert_eq!(send_all(&mut lane, ONE), [160]);
+}
+
+#[test]
 fn a_batch_that_landed_elsewhere_is_named() {
     let mut lane = lane(2);
     lane.send(ONE);
@@ -155,7 +186,7 @@ fn what_the_log_holds_is_taken_for_written_and_the_rest_sent_again_as_it_was() {
     let mut lane = lane(6);
     lane.send(ONE);
     lane.landed(100, 100).unwrap();
-    let first: Vec<(Bytes, i64)> = std::iter::from_fn(|| lane.send(ONE)).collect();
+    let first: Vec<(SplitBatch, i64)> = std::iter::from_fn(|| lane.send(ONE)).collect();
     lose_all(&mut lane, 5);
     let landed = lane
         .settle(settled(130, ours(&[110, 120])), Instant::now())
@@ -231,8 +262,9 @@ fn a_sequence_refused_by_a_settled_log_twice_asks_for_another_identity() {
         };
         lane.settle(answer, Instant::now()).unwrap();
     }
-    let (bytes, base) = lane.send(ONE).unwrap();
-    let header = BatchHeader::parse(&bytes).unwrap();
+    let (batch_again, base) = lane.send(ONE).unwrap();
+    let bytes = batch_again.to_bytes();
+    let header = batch_again.header();
     assert_eq!(
         (header.producer_id, header.base_sequence, base),
         (9, 0, 100)
@@ -245,7 +277,7 @@ fn a_sequence_refused_by_a_settled_log_twice_asks_for_another_identity() {
     lane.push(batch(130, 10)).unwrap();
     lane.landed(100, 100).unwrap();
     let last = std::iter::from_fn(|| lane.send(ONE)).last().unwrap();
-    assert_eq!(BatchHeader::parse(&last.0).unwrap().producer_id, 9);
+    assert_eq!(last.0.header().producer_id, 9);
 }
 
 #[test]

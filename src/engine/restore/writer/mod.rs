@@ -11,6 +11,7 @@ use super::context::{WriteContext, WriteProgress};
 use super::plan::{TopicReport, WriteTopic};
 use super::units;
 use crate::archive::Snapshot;
+use crate::base::buffers;
 use crate::base::{CancellationToken, Offset, PartitionId, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::kafka::{Client, ProducerIdentity};
@@ -59,6 +60,7 @@ pub async fn write_topic(
         let next = ends.get(target).copied().unwrap_or(start.0);
         lanes.push(Lane::new(at, *start, next, identity));
     }
+    buffers::keep_all();
     let stop = context.cancel.child_token();
     let (batches, delivered) = mpsc::channel(DELIVERIES);
     let sender = Sender::new(client.clone(), context.clone(), stop.clone(), lanes);

@@ -12,8 +12,7 @@ use crate::base::{Offset, PartitionId, TopicPartition};
 use crate::engine::error::{Error, Result};
 use crate::engine::restore::plan::WriteTopic;
 use crate::kafka::{self, Client};
-use crate::record::{self, ContentDigest, Limits};
-use bytes::Bytes;
+use crate::record::{self, ContentDigest, Limits, SplitBatch};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -109,7 +108,7 @@ pub(super) struct FlowTails {
 struct Tail {
     end: i64,
     /// The last batches below the end, as they would have been sent, with their places.
-    last: VecDeque<(i64, Bytes)>,
+    last: VecDeque<(i64, SplitBatch)>,
     /// The end was come to, and what stands before it is ours.
     reached: bool,
 }
@@ -136,13 +135,15 @@ impl FlowTails {
         };
         let mut left = Vec::new();
         for mut batch in batches {
-            let end = batch.base + i64::from(batch.records);
+            let end = batch.end();
             if end <= tail.end {
                 if !self.dry {
-                    feed.progress(u64::from(batch.records.unsigned_abs()), batch.share);
+                    feed.progress(u64::from(batch.records().unsigned_abs()), batch.share);
                 }
                 batch.memory = None;
-                tail.last.push_back((batch.base, batch.bytes));
+                // A copy, since otherwise the whole block would stay in memory.
+                let kept = batch.content.copied();
+                tail.last.push_back((batch.base, kept));
                 if tail.last.len() > COMPARED {
                     tail.last.pop_front();
                 }
@@ -181,10 +182,9 @@ impl Tail {
     async fn check(&mut self, target: PartitionId, feed: &Feed<'_>) -> Result<()> {
         self.reached = true;
         let last = std::mem::take(&mut self.last);
-        let reached = last.back().map(|(base, bytes)| (*base, bytes));
-        let shaped_to = match reached {
+        let shaped_to = match last.back() {
             None => start_of(feed, target),
-            Some((base, bytes)) => base + i64::from(count(feed, target, base, bytes)?),
+            Some((base, batch)) => base + i64::from(batch.header().record_count),
         };
         if shaped_to != self.end {
             let found = format!(
@@ -197,8 +197,8 @@ impl Tail {
             return Ok(());
         };
         let mut expected = ContentDigest::default();
-        for (base, bytes) in &last {
-            add(bytes, i64::MIN..i64::MAX, &mut expected)
+        for (base, batch) in &last {
+            add(&batch.to_bytes(), i64::MIN..i64::MAX, &mut expected)
                 .map_err(|source| damaged(feed, target, *base, source))?;
         }
         let mut found = ContentDigest::default();
@@ -229,12 +229,6 @@ fn start_of(feed: &Feed<'_>, target: PartitionId) -> i64 {
     let mut routes = feed.write.partitions.iter();
     let route = routes.find(|route| route.target == target);
     route.map_or(0, |route| route.base.0)
-}
-
-fn count(feed: &Feed<'_>, target: PartitionId, base: i64, bytes: &[u8]) -> Result<i32> {
-    let header =
-        record::BatchHeader::parse(bytes).map_err(|source| damaged(feed, target, base, source))?;
-    Ok(header.record_count)
 }
 
 /// Adds the batch's records at these offsets.

@@ -402,7 +402,7 @@ impl Sender {
 
     fn acknowledged(&self, index: usize, batch: &Batch) {
         let progress = &self.context.progress;
-        let records = u64::from(batch.records.unsigned_abs());
+        let records = u64::from(batch.records().unsigned_abs());
         progress.advance(records, batch.share);
         progress.topic_advance(&self.lanes[index].at.topic, records, batch.share);
     }
