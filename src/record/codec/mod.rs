@@ -135,7 +135,8 @@ pub fn decompress_exactly(
         max_decompressed: length,
     };
     match codec {
-        Codec::Zstd => {
+        // Frames that say so themselves: a length that is only claimed must not cost its memory.
+        Codec::Zstd if zstd::content_size(input) == Some(length as u64) => {
             out.reserve_exact(length);
             zstd::decompress_at_once(input, out)
         }

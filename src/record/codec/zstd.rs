@@ -6,6 +6,7 @@ use crate::record::error::{Error, Result};
 use std::cell::RefCell;
 use zstd::bulk::Decompressor;
 use zstd::stream::raw::{DParameter, Decoder, Operation};
+use zstd::zstd_safe;
 
 /// Decoders must take windows of 8 MiB (RFC 8878), so the limit on output narrows the window no further.
 const SMALLEST_WINDOW_LOG: u32 = 23;
@@ -71,6 +72,17 @@ fn run(decoder: &mut Decoder<'_>, input: &[u8], limit: usize, out: &mut Vec<u8>)
             });
         }
     }
+}
+
+/// What the headers of all frames say they hold; `None` if one of them does not say, or is none.
+pub(super) fn content_size(mut input: &[u8]) -> Option<u64> {
+    let mut size: u64 = 0;
+    while !input.is_empty() {
+        let frame = zstd_safe::find_frame_compressed_size(input).ok()?;
+        size = size.checked_add(zstd_safe::get_frame_content_size(input).ok()??)?;
+        input = input.get(frame..)?;
+    }
+    Some(size)
 }
 
 thread_local! {
