@@ -13,7 +13,7 @@ pub struct Attempt {
     /// What earlier attempts noted for this step, oldest first.
     pub notes: Vec<Value>,
     /// What the steps that are done came to, by ordinal.
-    pub outcomes: Arc<BTreeMap<u32, Outcome>>,
+    pub outcomes: Arc<BTreeMap<u32, Arc<Outcome>>>,
     pub(super) journal: Option<(Journal, RunId, u32)>,
 }
 

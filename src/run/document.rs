@@ -220,7 +220,7 @@ impl RunReport {
                     "elapsed_ms": result.elapsed.as_millis() as u64,
                 });
                 if let StepState::Done(outcome) | StepState::DoneBefore(outcome) = &result.state {
-                    step["outcome"] = json!(outcome);
+                    step["outcome"] = json!(**outcome);
                 }
                 if matches!(result.state, StepState::DoneBefore(_)) {
                     step["before"] = json!(true);

@@ -59,9 +59,9 @@ pub struct Execution<'a> {
 
 #[derive(Clone, Debug)]
 pub enum StepState {
-    Done(Outcome),
+    Done(Arc<Outcome>),
     /// By an earlier attempt of the same run.
-    DoneBefore(Outcome),
+    DoneBefore(Arc<Outcome>),
     NoChange,
     Failed(StepError),
     /// The run ended before it.
@@ -271,7 +271,7 @@ struct Running<'a> {
     execution: Execution<'a>,
     so_far: &'a SoFar,
     /// What the steps that are done came to.
-    outcomes: Arc<BTreeMap<u32, Outcome>>,
+    outcomes: Arc<BTreeMap<u32, Arc<Outcome>>>,
     report: RunReport,
 }
 
@@ -408,11 +408,11 @@ impl Running<'_> {
     ) -> StepResult {
         let began = Instant::now();
         let state = match self.so_far.state(planned.ordinal) {
-            StateSoFar::Done(outcome) => StepState::DoneBefore(outcome.clone()),
-            StateSoFar::NoChange => StepState::DoneBefore(Outcome::default()),
+            StateSoFar::Done(outcome) => StepState::DoneBefore(Arc::new(outcome.clone())),
+            StateSoFar::NoChange => StepState::DoneBefore(Arc::default()),
             StateSoFar::NotBegun | StateSoFar::Begun => {
                 match self.attempt(planned, progress(), began).await {
-                    Ok(Some(outcome)) => StepState::Done(outcome),
+                    Ok(Some(outcome)) => StepState::Done(Arc::new(outcome)),
                     Ok(None) => StepState::NoChange,
                     Err(error) => StepState::Failed(error),
                 }
@@ -456,7 +456,7 @@ impl Running<'_> {
     }
 
     /// Adds what a step came to to what the run comes to.
-    fn add(&mut self, ordinal: u32, outcome: &Outcome) {
+    fn add(&mut self, ordinal: u32, outcome: &Arc<Outcome>) {
         add_totals(&mut self.report.totals, &outcome.totals);
         let (incomplete, damaged) = (&outcome.incomplete, &outcome.damaged);
         self.report.incomplete.extend(incomplete.iter().cloned());

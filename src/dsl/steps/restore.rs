@@ -6,7 +6,7 @@ mod write;
 use super::blocked::BlockedStep;
 use super::prepare::PrepareStep;
 use super::saved::{SavedCluster, SavedStore};
-use super::{step_error, value};
+use super::{step_error, table, value};
 use crate::base::text::counted;
 use crate::base::{Digest, TopicId};
 use crate::dsl::verbs::archives::SnapshotValue;
@@ -315,7 +315,21 @@ impl Step for VerifyStep {
                     difference.to_string(),
                 ));
             }
-            topics.push(value(&report));
+            let mut topic = json!({ "topic": report.topic });
+            topic["partitions"] = table(
+                &["partition", "expected", "read", "first", "end", "digest"],
+                report.partitions.iter().map(|at| {
+                    vec![
+                        value(&at.partition),
+                        value(&at.expected),
+                        value(&at.read),
+                        value(&at.first),
+                        value(&at.end),
+                        value(&at.digest),
+                    ]
+                }),
+            );
+            topics.push(topic);
         }
         if !different.is_empty() {
             let mut error = StepError::new(
@@ -331,7 +345,9 @@ impl Step for VerifyStep {
             }
             return Err(error.now("look at the partition before any group moves to it"));
         }
-        Ok(Outcome::of(json!({ "topics": topics }))
+        let mut came = json!({});
+        came["topics"] = Value::Array(topics);
+        Ok(Outcome::of(came)
             .total("records read back", read_back)
             .total("differ", 0))
     }

@@ -5,7 +5,7 @@ use crate::base::TimestampMs;
 use crate::base::size::format_bytes;
 use crate::base::text::{counted, grouped};
 use crate::base::time::format_instant;
-use crate::dsl::steps::{step_error, value};
+use crate::dsl::steps::{step_error, table, value};
 use crate::dsl::verbs::restore::predicted;
 use crate::engine::restore::{self, OnError, Routing, TargetState, WriteTopic};
 use crate::run::{
@@ -259,21 +259,22 @@ impl Step for WriteStep {
 
     fn pinned(&self) -> Value {
         let write = &self.write;
-        let partitions: Vec<Value> = write
-            .partitions
-            .iter()
-            .map(|partition| {
-                json!({
-                    "source": partition.source,
-                    "target": partition.target,
-                    "from": partition.from,
-                    "to": partition.to,
-                    "base": partition.base,
-                    "records": value(&partition.records),
-                    "mapping": partition.mapping_digest,
-                })
-            })
-            .collect();
+        let partitions = table(
+            &[
+                "source", "target", "from", "to", "base", "records", "mapping",
+            ],
+            write.partitions.iter().map(|partition| {
+                vec![
+                    value(&partition.source),
+                    value(&partition.target),
+                    value(&partition.from),
+                    value(&partition.to),
+                    value(&partition.base),
+                    value(&partition.records),
+                    value(&partition.mapping_digest),
+                ]
+            }),
+        );
         let target = match &write.target {
             TargetState::Absent => json!("absent"),
             TargetState::Empty { id } => json!({ "empty": id }),
@@ -293,7 +294,7 @@ impl Step for WriteStep {
             "remap": write.remap_fingerprint,
         });
         // Moved: the macro would copy ten thousand partitions.
-        pinned["partitions"] = Value::Array(partitions);
+        pinned["partitions"] = partitions;
         pinned
     }
 
@@ -357,27 +358,26 @@ impl Step for WriteStep {
             .map(|partition| partition.records)
             .sum();
         let failed: u64 = report.partitions.iter().map(|at| at.filter_failed).sum();
-        let partitions: Vec<Value> = report
-            .partitions
-            .iter()
-            .map(|partition| {
-                json!({
-                    "source": partition.source,
-                    "target": partition.target,
-                    "records": partition.records,
-                    "first": partition.first,
-                    "end": partition.end,
-                    "mapping": partition.mapping.digest(),
-                })
-            })
-            .collect();
-        let mut outcome = Outcome::of(json!({
+        let partitions = table(
+            &["source", "target", "records", "first", "end", "mapping"],
+            report.partitions.iter().map(|partition| {
+                vec![
+                    value(&partition.source),
+                    value(&partition.target),
+                    value(&partition.records),
+                    value(&partition.first),
+                    value(&partition.end),
+                    value(&partition.mapping.digest()),
+                ]
+            }),
+        );
+        let mut came = json!({
             "topic": report.topic,
             "records": records,
             "filter_failed": failed,
-            "partitions": partitions,
-        }))
-        .total("records written", records);
+        });
+        came["partitions"] = partitions;
+        let mut outcome = Outcome::of(came).total("records written", records);
         if failed > 0 {
             let became = what_became(self.write.filter_on_error);
             outcome = outcome.line(format!(
