@@ -45,6 +45,10 @@ async fn a_live_group_moves_where_the_strategy_says_and_nothing_moves_unasked() 
     let plan = scene.kbr(&["run", "move.rhai"]).expect(0).text();
     assert!(plan.contains("the oldest record; re-reads 4"), "{plan}");
     assert!(
+        plan.contains("2 partitions   re-reads 10   lag after 20"),
+        "{plan}"
+    );
+    assert!(
         plan.contains("moves committed offsets of 1 group"),
         "{plan}"
     );

@@ -66,9 +66,28 @@ impl ResetStep {
     }
 
     fn line(&self, summary: &Summary) -> ViewLine {
-        let exactness = match summary.clamped {
-            0 => self.run.plan.strategy.name().to_string(),
-            clamped => format!("{clamped} clamped"),
+        let of_line = |row: &&offsets::Row| {
+            row.group == summary.group && row.target_topic == summary.target_topic
+        };
+        let rows: Vec<&offsets::Row> = self.run.plan.rows.iter().filter(of_line).collect();
+        let (again, skipped) = rows.iter().fold((0, 0), |(again, skipped), row| {
+            let (more, beyond) = row.why.again_and_skipped();
+            (again + more, skipped + beyond)
+        });
+        // What an operator must know comes before the strategy's name.
+        let mut said = Vec::new();
+        if summary.clamped > 0 {
+            said.push(format!("{} clamped", summary.clamped));
+        }
+        if again > 0 {
+            said.push(format!("re-reads {}", grouped(again)));
+        }
+        if skipped > 0 {
+            said.push(format!("skips {}", grouped(skipped)));
+        }
+        let exactness = match said.is_empty() {
+            true => self.run.plan.strategy.name().to_string(),
+            false => said.join(", "),
         };
         let mut line = ViewLine::of(
             summary.group.clone(),
@@ -79,13 +98,6 @@ impl ResetStep {
                 Cell::number(grouped(i128::from(summary.lag_after))).before("lag after"),
             ],
         );
-        let rows: Vec<&offsets::Row> = self
-            .run
-            .plan
-            .rows
-            .iter()
-            .filter(|row| row.group == summary.group && row.target_topic == summary.target_topic)
-            .collect();
         line.blocked = rows
             .iter()
             .filter_map(|row| row.target.as_ref().err())
@@ -144,8 +156,7 @@ impl Step for ResetStep {
             lines,
             no_change: plan.changes() == 0 && !plan.is_blocked(),
             counts: Some(self.groups()),
-            bytes: 0,
-            takes_ms: 0,
+            ..StepView::default()
         }
     }
 

@@ -100,8 +100,7 @@ impl Step for PruneStep {
                     format!("{}, {marks} marked", counted(deletes as i64, "generation"))
                 }
             }),
-            bytes: 0,
-            takes_ms: 0,
+            ..StepView::default()
         }
     }
 
@@ -548,8 +547,7 @@ impl Step for UndeleteStep {
             lines,
             no_change: plan.retention.is_none(),
             counts: Some(counted(plan.comes_back.len() as i64, "generation")),
-            bytes: 0,
-            takes_ms: 0,
+            ..StepView::default()
         }
     }
 

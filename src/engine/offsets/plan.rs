@@ -97,6 +97,20 @@ pub enum Why {
 }
 
 impl Why {
+    /// Records that the group will read a second time, and those that it will never see.
+    pub fn again_and_skipped(&self) -> (u64, u64) {
+        match self {
+            Why::ReReads { records } => (*records, 0),
+            Why::Asked {
+                moved: Some(by), ..
+            } if *by < 0 => (by.unsigned_abs(), 0),
+            Why::Asked {
+                moved: Some(by), ..
+            } => (0, by.unsigned_abs()),
+            _ => (0, 0),
+        }
+    }
+
     /// One word for a table.
     pub fn exactness(&self) -> &'static str {
         match self {

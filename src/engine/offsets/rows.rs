@@ -204,11 +204,12 @@ pub fn shell(plan: &Plan) -> String {
     }
     let mut text = String::from(
         "#!/bin/sh\n\
-         # Moves committed offsets with Kafka's own tool: sh THIS_FILE BOOTSTRAP [--dry-run]\n\
+         # Moves committed offsets with Kafka's own tool: sh THIS_FILE BOOTSTRAP [--execute]\n\
+         # Without --execute that tool only shows what it would do.\n\
          # One group after the other, each of them on its own; a group with members is refused by the broker.\n\
          set -eu\n\
-         bootstrap=${1:?usage: $0 BOOTSTRAP [--dry-run]}\n\
-         how=${2:---execute}\n\
+         bootstrap=${1:?usage: $0 BOOTSTRAP [--execute]}\n\
+         how=${2:---dry-run}\n\
          rows=$(mktemp)\n\
          trap 'rm -f \"$rows\"' EXIT\n",
     );
