@@ -12,7 +12,7 @@ use crate::run::{
     Approval, Config, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunReport, SavedPlan,
     StepResult, StepState, Witness, journal_path,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
@@ -64,8 +64,7 @@ impl Ended<'_> {
             .map_or(self.report.end.exit(), |report| report.exit);
         if silent {
             let error = error.map(|report| report.json());
-            let document = self.report.document(self.plan, exit, error);
-            print_json(&with_printed(document, self.printed));
+            print_json(&self.report.document(self.plan, exit, error, self.printed));
             return exit;
         }
         print(&self.view.conclusion(self.report, real));
@@ -115,10 +114,12 @@ fn failure(run: &RunReport) -> Option<Report> {
     }
 }
 
-/// A document with what the script printed.
-pub fn with_printed(mut document: Value, printed: &[String]) -> Value {
-    document["printed"] = json!(printed);
-    document
+/// A plan with what the script printed.
+#[derive(Serialize)]
+pub struct Printed<'a> {
+    #[serde(flatten)]
+    pub plan: &'a PlanDocument,
+    pub printed: &'a [String],
 }
 
 /// Remembers the end of each archive's chain, and says so when a generation is not what it was: archives are

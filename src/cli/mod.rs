@@ -26,8 +26,8 @@ use crate::run::ExitClass;
 use arguments::{Arguments, Command, Output};
 use clap::{CommandFactory, FromArgMatches};
 use report::Report;
-use serde_json::Value;
-use std::io::Write;
+use serde::Serialize;
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use style::Style;
 
@@ -110,8 +110,12 @@ fn print(text: &str) {
     let _ = out.flush();
 }
 
-fn print_json(document: &Value) {
-    print(&format!("{document:#}\n"));
+/// Writes a command's document as it is made: that of a large plan is many megabytes.
+fn print_json(document: &impl Serialize) {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let _ = serde_json::to_writer_pretty(&mut out, document);
+    let _ = out.write_all(b"\n");
+    let _ = out.flush();
 }
 
 /// Runs `work` with a token that Ctrl-C and SIGTERM cancel; a second signal ends the process at once. SIGUSR1 pauses

@@ -1,7 +1,7 @@
 //! `kbr run` and `kbr rehearse`: evaluate, show, approve, apply.
 
 use super::arguments::{Output, Rehearse, Run};
-use super::execution::{Ended, approval, open_journal, with_printed, witness};
+use super::execution::{Ended, Printed, approval, open_journal, witness};
 use super::execution_view::ExecutionView;
 use super::plan_view::{PlanView, Typed, command_to_execute, what_next};
 use super::progress_view::Look;
@@ -12,9 +12,8 @@ use super::{print, print_json, with_runtime};
 use crate::base::{CancellationToken, TimestampMs, time};
 use crate::dsl::{self, EvaluateOptions, Evaluated, Source, World};
 use crate::run::{
-    Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunError, execute,
+    Approval, Config, Execution, ExitClass, Journal, PlanDocument, RunError, execute,
 };
-use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -123,14 +122,13 @@ impl Job {
     /// Executes and shows what came of it. `lost` are the archives whose end was gone before.
     async fn execute(
         &self,
-        plan: &Plan,
-        printed: &[String],
+        Evaluated { plan, printed }: &Evaluated,
+        document: PlanDocument,
         approval: Approval,
         journal: &Journal,
         lost: &BTreeSet<String>,
         cancel: CancellationToken,
     ) -> Result<ExitClass, Box<Report>> {
-        let document = plan.document();
         let silent = self.output == Output::Json;
         let view = ExecutionView::new(&document, self.detail, silent, self.look);
         if !silent {
@@ -217,26 +215,30 @@ async fn run_in(
     journal: Option<&Journal>,
     cancel: CancellationToken,
 ) -> Result<ExitClass, Box<Report>> {
-    let Evaluated { plan, printed } = job.evaluate(world, cancel.clone()).await?;
+    let evaluated = job.evaluate(world, cancel.clone()).await?;
+    let Evaluated { plan, printed } = &evaluated;
     let document = plan.document();
-    job.show(&printed, &document, journal.is_some());
+    job.show(printed, &document, journal.is_some());
     let Some(journal) = journal else {
         let typed = match &arguments.save {
             Some(file) => {
-                save(&plan, &document, file)?;
+                save(plan, &document, file)?;
                 Typed::Saved(file.display().to_string())
             }
             None => job.typed.clone(),
         };
         match job.output {
             Output::Text => print(&what_next(&document, &typed, &Style::of_stdout())),
-            Output::Json => print_json(&with_printed(json!(document), &printed)),
+            Output::Json => print_json(&Printed {
+                plan: &document,
+                printed,
+            }),
         }
         return Ok(ExitClass::Done);
     };
-    let lost = witness(journal, world, &plan);
+    let lost = witness(journal, world, plan);
     let approval = approval(arguments.confirm.as_deref());
-    job.execute(&plan, &printed, approval, journal, &lost, cancel)
+    job.execute(&evaluated, document, approval, journal, &lost, cancel)
         .await
 }
 
@@ -258,11 +260,12 @@ pub fn rehearse(arguments: Rehearse) -> Result<ExitClass, Box<Report>> {
             .map_err(|error| Report::from(&error))?;
         let world = Arc::new(world);
         let outcome = async {
-            let Evaluated { plan, printed } = job.evaluate(&world, cancel.clone()).await?;
-            job.show(&printed, &plan.document(), true);
+            let evaluated = job.evaluate(&world, cancel.clone()).await?;
+            let document = evaluated.plan.document();
+            job.show(&evaluated.printed, &document, true);
             job.execute(
-                &plan,
-                &printed,
+                &evaluated,
+                document,
                 Approval::Rehearsal,
                 &journal,
                 &BTreeSet::new(),

@@ -11,7 +11,6 @@ use crate::dsl;
 use crate::run::{
     Execution, ExitClass, Plan, PlanDocument, RunError, SavedPlan, StepError, execute,
 };
-use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -78,7 +77,7 @@ pub fn apply(arguments: Apply) -> Result<ExitClass, Box<Report>> {
             }
             let Some(journal) = &journal else {
                 match silent {
-                    true => print_json(&json!(document)),
+                    true => print_json(&document),
                     false => print(&what_next(&document, &typed, &Style::of_stdout())),
                 }
                 return Ok(ExitClass::Done);

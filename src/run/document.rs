@@ -3,14 +3,16 @@
 //! `kbr show` draws a plan from the journal as `kbr run` drew it, so the terminal is drawn from these and never
 //! from live steps. The schema names are a contract with scripts: fields are only added.
 
+use super::execute::StepResult;
 use super::{
-    ArchiveFact, Blocked, ClusterFact, ExitClass, Gate, Item, Plan, RunEnd, RunReport, RunbookId,
-    StepKind, StepState, StepView, Stopped, Total,
+    ArchiveFact, Blocked, ClusterFact, ExitClass, Gate, Item, Outcome, Plan, RunEnd, RunId,
+    RunReport, RunbookId, StepKind, StepState, StepView, Stopped, Total,
 };
 use crate::base::{Digest, time};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ops::Not;
 
 /// `kbr.plan/1`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -208,39 +210,74 @@ impl RunEnd {
 }
 
 impl RunReport {
-    /// The run as `kbr.run/1`. `error` is the failure as the report at the edge tells it.
-    pub fn document(&self, plan: &PlanDocument, exit: ExitClass, error: Option<Value>) -> Value {
-        let steps: Vec<Value> = self
-            .steps
-            .iter()
-            .map(|result| {
-                let mut step = json!({
-                    "ordinal": result.ordinal,
-                    "state": result.state.word(),
-                    "elapsed_ms": result.elapsed.as_millis() as u64,
-                });
-                if let StepState::Done(outcome) | StepState::DoneBefore(outcome) = &result.state {
-                    step["outcome"] = json!(**outcome);
-                }
-                if matches!(result.state, StepState::DoneBefore(_)) {
-                    step["before"] = json!(true);
-                }
-                step
-            })
-            .collect();
-        json!({
-            "schema": "kbr.run/1",
-            "run": self.run,
-            "plan": plan,
-            "end": self.end.word(),
-            "exit": exit.code(),
-            "elapsed_ms": self.elapsed.as_millis() as u64,
-            "steps": steps,
-            "totals": self.totals,
-            "incomplete": self.incomplete,
-            "damaged": self.damaged,
-            "error": error,
-        })
+    /// The run as `kbr.run/1`. `error` is the failure as the report at the edge tells it, `printed` what the script has
+    /// printed.
+    pub fn document<'a>(
+        &'a self,
+        plan: &'a PlanDocument,
+        exit: ExitClass,
+        error: Option<Value>,
+        printed: &'a [String],
+    ) -> RunDocument<'a> {
+        RunDocument {
+            schema: "kbr.run/1",
+            run: &self.run,
+            plan,
+            end: self.end.word(),
+            exit: exit.code(),
+            elapsed_ms: self.elapsed.as_millis() as u64,
+            steps: self.steps.iter().map(StepOutcome::of).collect(),
+            totals: &self.totals,
+            incomplete: &self.incomplete,
+            damaged: &self.damaged,
+            error,
+            printed,
+        }
+    }
+}
+
+/// `kbr.run/1`
+#[derive(Serialize)]
+pub struct RunDocument<'a> {
+    schema: &'static str,
+    run: &'a RunId,
+    plan: &'a PlanDocument,
+    end: &'static str,
+    exit: u8,
+    elapsed_ms: u64,
+    steps: Vec<StepOutcome<'a>>,
+    totals: &'a [Total],
+    incomplete: &'a [String],
+    damaged: &'a [String],
+    error: Option<Value>,
+    printed: &'a [String],
+}
+
+/// What came of a step.
+#[derive(Serialize)]
+struct StepOutcome<'a> {
+    ordinal: u32,
+    state: &'static str,
+    elapsed_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'a Outcome>,
+    /// Done by an earlier attempt.
+    #[serde(skip_serializing_if = "Not::not")]
+    before: bool,
+}
+
+impl<'a> StepOutcome<'a> {
+    fn of(result: &'a StepResult) -> Self {
+        Self {
+            ordinal: result.ordinal,
+            state: result.state.word(),
+            elapsed_ms: result.elapsed.as_millis() as u64,
+            outcome: match &result.state {
+                StepState::Done(outcome) | StepState::DoneBefore(outcome) => Some(outcome.as_ref()),
+                _ => None,
+            },
+            before: matches!(result.state, StepState::DoneBefore(_)),
+        }
     }
 }
 

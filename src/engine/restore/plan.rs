@@ -95,11 +95,37 @@ pub enum TargetState {
 
 /// A number that planning could tell exactly, or that only execution can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(from = "Written", into = "Written")]
 pub enum Predicted {
     Exactly(u64),
     /// The archive holds more than planning may read; at most this many.
     AtMost(u64),
+}
+
+/// A prediction in a document: a plain number where it is exact, since a plan has one for each partition.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Exactly(u64),
+    AtMost { at_most: u64 },
+}
+
+impl From<Predicted> for Written {
+    fn from(predicted: Predicted) -> Self {
+        match predicted {
+            Predicted::Exactly(count) => Self::Exactly(count),
+            Predicted::AtMost(at_most) => Self::AtMost { at_most },
+        }
+    }
+}
+
+impl From<Written> for Predicted {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Exactly(count) => Self::Exactly(count),
+            Written::AtMost { at_most } => Self::AtMost(at_most),
+        }
+    }
 }
 
 /// One source topic's records into one target topic.
