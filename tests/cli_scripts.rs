@@ -224,7 +224,7 @@ fn a_script_on_the_path_is_a_command_with_help_of_its_own() {
     assert_says(&completions, &["prune", "undelete", "say", "--keep-last"]);
     assert_says(
         &folder.kbr(&["--help"]).expect(0),
-        &["prune, say, undelete"],
+        &["group, groups, lag, offsets, prune, sample, say, undelete"],
     );
 }
 

@@ -13,6 +13,7 @@ async fn run(script: &str, arguments: &[&str]) -> Result<Shown, ScriptError> {
         arguments: Arguments::parse(arguments).unwrap(),
         now: NOW,
         cancel: CancellationToken::new(),
+        shows_value: false,
     };
     eval(&Source::inline("test.rhai", script), &world, options).await
 }
@@ -362,6 +363,7 @@ async fn a_cancelled_evaluation_ends_as_interrupted() {
         arguments: Arguments::default(),
         now: NOW,
         cancel,
+        shows_value: false,
     };
     let source = Source::inline("test.rhai", "let x = 0; loop { try { x += 1; } catch { } }");
     let error = eval(&source, &world, options).await.err().unwrap();

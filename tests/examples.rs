@@ -33,6 +33,7 @@ fn options(arguments: &[&str]) -> EvaluateOptions {
         arguments: Arguments::parse(arguments).unwrap(),
         now: time::now(),
         cancel: CancellationToken::new(),
+        shows_value: false,
     }
 }
 

@@ -64,6 +64,13 @@ pub struct ArchivedRecord {
     pub headers: Vec<ArchivedHeader>,
 }
 
+impl ArchivedRecord {
+    /// A copy of a record.
+    pub fn of(record: &Record<'_>, timestamp_type: TimestampType) -> Self {
+        archived(record, timestamp_type, &Bytes::copy_from_slice)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchivedHeader {
     pub key: Bytes,

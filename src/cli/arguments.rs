@@ -142,6 +142,17 @@ pub struct Run {
     /// Write the plan to a file, for kbr apply
     #[arg(long, value_name = "PLAN", conflicts_with = "execute")]
     pub save: Option<PathBuf>,
+    /// Show again every so many seconds, until Ctrl-C, what a script reads that changes nothing
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        conflicts_with_all = ["execute", "save"],
+        value_parser = clap::value_parser!(u64).range(1..)
+    )]
+    pub watch: Option<u64>,
     /// The runbook's own arguments: --NAME VALUE
     #[arg(last = true, value_name = "RUNBOOK ARGUMENTS")]
     pub arguments: Vec<String>,

@@ -7,16 +7,19 @@ use super::plan_view::{PlanView, Typed, command_to_execute, what_next};
 use super::progress_view::Look;
 use super::report::Report;
 use super::saved::save;
+use super::scripts::print_value;
 use super::style::{Style, harmless};
 use super::{print, print_json, with_runtime};
 use crate::base::{CancellationToken, TimestampMs, time};
-use crate::dsl::{self, EvaluateOptions, Evaluated, Source, World};
+use crate::dsl::{self, EvaluateOptions, Evaluated, Shown, Source, World};
 use crate::run::{
     Approval, Config, Execution, ExitClass, Journal, PlanDocument, RunError, execute,
 };
 use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What both commands share.
 struct Job {
@@ -29,6 +32,8 @@ struct Job {
     detail: bool,
     output: Output,
     look: Look,
+    /// The value of the last expression is what it is for, where there is no step.
+    shows_value: bool,
 }
 
 impl Job {
@@ -81,6 +86,7 @@ impl Job {
             detail,
             output,
             look,
+            shows_value: false,
         })
     }
 
@@ -93,6 +99,7 @@ impl Job {
             arguments: self.arguments.clone(),
             now: self.now,
             cancel,
+            shows_value: self.shows_value,
         };
         dsl::evaluate(&self.source, world, options)
             .await
@@ -122,7 +129,7 @@ impl Job {
     /// Executes and shows what came of it. `lost` are the archives whose end was gone before.
     async fn execute(
         &self,
-        Evaluated { plan, printed }: &Evaluated,
+        Evaluated { plan, printed, .. }: &Evaluated,
         document: PlanDocument,
         approval: Approval,
         journal: &Journal,
@@ -187,7 +194,7 @@ pub fn run(arguments: Run) -> Result<ExitClass, Box<Report>> {
 
 /// A runbook with the options of `kbr run`; the file in them is not looked at.
 pub fn run_source(runbook: (Source, Typed), arguments: Run) -> Result<ExitClass, Box<Report>> {
-    let job = Job::new(
+    let mut job = Job::new(
         runbook,
         &arguments.arguments,
         arguments.now.as_deref(),
@@ -195,6 +202,10 @@ pub fn run_source(runbook: (Source, Typed), arguments: Run) -> Result<ExitClass,
         arguments.output,
         arguments.progress.look(),
     )?;
+    job.shows_value = matches!(job.typed, Typed::Script(_)) || arguments.watch.is_some();
+    if let Some(seconds) = arguments.watch {
+        return watch(job, Duration::from_secs(seconds));
+    }
     // Before any read: an execution that cannot be journalled must not even be looked forward to.
     let journal = match arguments.execute {
         true => Some(open_journal()?),
@@ -216,7 +227,11 @@ async fn run_in(
     cancel: CancellationToken,
 ) -> Result<ExitClass, Box<Report>> {
     let evaluated = job.evaluate(world, cancel.clone()).await?;
-    let Evaluated { plan, printed } = &evaluated;
+    if let Some(shown) = read_only(&evaluated) {
+        print_value(shown, job.output);
+        return Ok(ExitClass::Done);
+    }
+    let Evaluated { plan, printed, .. } = &evaluated;
     let document = plan.document();
     job.show(printed, &document, journal.is_some());
     let Some(journal) = journal else {
@@ -240,6 +255,52 @@ async fn run_in(
     let approval = approval(arguments.confirm.as_deref());
     job.execute(&evaluated, document, approval, journal, &lost, cancel)
         .await
+}
+
+/// What a script shows that reads and changes nothing.
+fn read_only(evaluated: &Evaluated) -> Option<&Shown> {
+    evaluated.value.as_ref()
+}
+
+/// `kbr NAME --watch`: the same again and again until it is interrupted, which is how it ends.
+fn watch(mut job: Job, every: Duration) -> Result<ExitClass, Box<Report>> {
+    let clears = job.output == Output::Text && std::io::stdout().is_terminal();
+    with_runtime(async |cancel| {
+        let world = Arc::new(World::real(job.config.clone()));
+        let mut outcome = Ok(ExitClass::Done);
+        while !cancel.is_cancelled() {
+            job.now = time::now();
+            let evaluated = match job.evaluate(&world, cancel.clone()).await {
+                Ok(evaluated) => evaluated,
+                Err(_) if cancel.is_cancelled() => break,
+                Err(report) => {
+                    outcome = Err(report);
+                    break;
+                }
+            };
+            let Some(shown) = read_only(&evaluated) else {
+                let what = "only a script that reads and shows a value can be watched";
+                let report = Report::usage("E0109", what);
+                outcome = Err(Box::new(report.now("kbr lag CLUSTER --watch")));
+                break;
+            };
+            if clears {
+                // Home, and away with what was there.
+                let every = every.as_secs();
+                let when = time::format_instant(job.now);
+                print(&format!(
+                    "\x1b[H\x1b[2J\x1b[3J{when}, every {every} s; Ctrl-C ends it\n\n"
+                ));
+            }
+            print_value(shown, job.output);
+            tokio::select! {
+                () = tokio::time::sleep(every) => {}
+                () = cancel.cancelled() => {}
+            }
+        }
+        world.shutdown().await;
+        outcome
+    })
 }
 
 /// `kbr rehearse`

@@ -7,7 +7,7 @@ use super::style::{Style, harmless};
 use super::{print, print_json, with_runtime};
 use crate::base::text::counted;
 use crate::base::time;
-use crate::dsl::{self, Arguments, EvaluateOptions, Severity, Source, World};
+use crate::dsl::{self, Arguments, EvaluateOptions, Severity, Shown, Source, World};
 use crate::run::{Config, ExitClass};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,27 +23,33 @@ pub fn eval(arguments: Eval) -> Result<ExitClass, Box<Report>> {
             arguments: Arguments::default(),
             now: time::now(),
             cancel,
+            shows_value: true,
         };
         let shown = dsl::eval(&source, &world, options).await;
         world.shutdown().await;
         let shown = shown.map_err(|error| Report::from(&error))?;
-        match arguments.output {
-            Output::Json => print_json(&json!({
-                "schema": "kbr.eval/1",
-                "value": shown.json,
-                "text": shown.text,
-                "printed": shown.printed,
-            })),
-            Output::Text => {
-                for text in shown.printed.iter().chain([&shown.text]) {
-                    if !text.is_empty() {
-                        print(&format!("{}\n", harmless(text.trim_end())));
-                    }
+        print_value(&shown, arguments.output);
+        Ok(ExitClass::Done)
+    })
+}
+
+/// Shows a value, after what was printed on the way.
+pub fn print_value(shown: &Shown, output: Output) {
+    match output {
+        Output::Json => print_json(&json!({
+            "schema": "kbr.eval/1",
+            "value": shown.json,
+            "text": shown.text,
+            "printed": shown.printed,
+        })),
+        Output::Text => {
+            for text in shown.printed.iter().chain([&shown.text]) {
+                if !text.is_empty() {
+                    print(&format!("{}\n", harmless(text.trim_end())));
                 }
             }
         }
-        Ok(ExitClass::Done)
-    })
+    }
 }
 
 /// `kbr check`

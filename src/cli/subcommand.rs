@@ -15,8 +15,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The scripts in the binary.
-const STDLIB: [(&str, &str); 2] = [
+const STDLIB: [(&str, &str); 7] = [
+    ("group", include_str!("../../stdlib/group.rhai")),
+    ("groups", include_str!("../../stdlib/groups.rhai")),
+    ("lag", include_str!("../../stdlib/lag.rhai")),
+    ("offsets", include_str!("../../stdlib/offsets.rhai")),
     ("prune", include_str!("../../stdlib/prune.rhai")),
+    ("sample", include_str!("../../stdlib/sample.rhai")),
     ("undelete", include_str!("../../stdlib/undelete.rhai")),
 ];
 
@@ -130,6 +135,8 @@ fn split(words: &[String]) -> (Vec<String>, Vec<String>) {
         .flat_map(clap::Command::get_arguments)
         .filter_map(|argument| {
             let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
+            // The value of `--watch=5` is never the next word.
+            let takes_value = takes_value && !argument.is_require_equals_set();
             Some((format!("--{}", argument.get_long()?), takes_value))
         })
         .collect();
@@ -225,6 +232,9 @@ fn help(name: &str, source: &Source) -> String {
                 let value = argument.get_value_names().and_then(|names| names.first());
                 let takes = matches!(argument.get_action(), ArgAction::Set);
                 let value = match (takes, value) {
+                    (true, Some(value)) if argument.is_require_equals_set() => {
+                        format!("[={value}]")
+                    }
                     (true, Some(value)) => format!(" {value}"),
                     _ => String::new(),
                 };

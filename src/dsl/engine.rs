@@ -208,6 +208,9 @@ fn register_types(engine: &mut Engine) {
     named::<values::Topic>(engine, Kind::Topic);
     named::<values::Group>(engine, Kind::Group);
     named::<values::Lag>(engine, Kind::Lag);
+    named::<values::GroupLag>(engine, Kind::GroupLag);
+    named::<values::Member>(engine, Kind::Member);
+    named::<values::PartitionLog>(engine, Kind::PartitionLog);
     named::<values::AclValue>(engine, Kind::Acl);
     named::<values::QuotaValue>(engine, Kind::Quota);
     named::<values::StoreValue>(engine, Kind::Store);
@@ -258,6 +261,9 @@ fn type_id(kind: Kind) -> TypeId {
         Kind::Topic => TypeId::of::<values::Topic>(),
         Kind::Group => TypeId::of::<values::Group>(),
         Kind::Lag => TypeId::of::<values::Lag>(),
+        Kind::GroupLag => TypeId::of::<values::GroupLag>(),
+        Kind::Member => TypeId::of::<values::Member>(),
+        Kind::PartitionLog => TypeId::of::<values::PartitionLog>(),
         Kind::Acl => TypeId::of::<values::AclValue>(),
         Kind::Quota => TypeId::of::<values::QuotaValue>(),
         Kind::Store => TypeId::of::<values::StoreValue>(),

@@ -20,6 +20,8 @@ pub struct EvaluateOptions {
     pub arguments: Arguments,
     pub now: TimestampMs,
     pub cancel: CancellationToken,
+    /// Whether the value of the last expression is wanted where the plan has no step.
+    pub shows_value: bool,
 }
 
 /// What came of evaluating a runbook.
@@ -27,6 +29,8 @@ pub struct Evaluated {
     pub plan: Plan,
     /// What the script printed, in order, one entry per `print`.
     pub printed: Vec<String>,
+    /// The value of its last expression, if it was wanted and there is no step.
+    pub value: Option<Shown>,
 }
 
 /// A value that `kbr eval` shows: as text for people, as JSON for machines.
@@ -45,10 +49,18 @@ pub async fn evaluate(
     world: &Arc<World>,
     options: EvaluateOptions,
 ) -> Result<Evaluated, ScriptError> {
-    let (host, _) = run(source, world, options, Mode::Runbook).await?;
+    let shows_value = options.shows_value;
+    let (host, value) = run(source, world, options, Mode::Runbook).await?;
+    let plan = host.plan();
+    let wanted = shows_value && plan.items.is_empty() && plan.stopped.is_none();
+    let value = match wanted && !value.is_unit() {
+        true => Some(shown(source, &host, value).await?),
+        false => None,
+    };
     Ok(Evaluated {
-        plan: host.plan(),
+        plan,
         printed: host.printed(),
+        value,
     })
 }
 
@@ -59,7 +71,12 @@ pub async fn eval(
     options: EvaluateOptions,
 ) -> Result<Shown, ScriptError> {
     let (host, value) = run(source, world, options, Mode::Reads).await?;
-    // A table may read on (the lag of each group), which must not happen on a thread of the reactor.
+    shown(source, &host, value).await
+}
+
+/// The value as it is shown. A table may read on, which must not happen on a thread of the reactor.
+async fn shown(source: &Source, host: &Arc<Host>, value: Dynamic) -> Result<Shown, ScriptError> {
+    let host = host.clone();
     let shown = tokio::task::spawn_blocking(move || Shown {
         text: if value.is_unit() {
             String::new()

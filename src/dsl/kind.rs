@@ -28,6 +28,9 @@ pub enum Kind {
     Topic,
     Group,
     Lag,
+    GroupLag,
+    Member,
+    PartitionLog,
     Acl,
     Quota,
     Store,
@@ -48,7 +51,7 @@ pub enum Kind {
 
 impl Kind {
     /// The kinds that are kbr's own, with the Rust type that carries them.
-    pub const OWN: [Kind; 23] = [
+    pub const OWN: [Kind; 26] = [
         Kind::Duration,
         Kind::Instant,
         Kind::Size,
@@ -58,6 +61,9 @@ impl Kind {
         Kind::Topic,
         Kind::Group,
         Kind::Lag,
+        Kind::GroupLag,
+        Kind::Member,
+        Kind::PartitionLog,
         Kind::Acl,
         Kind::Quota,
         Kind::Store,
@@ -97,6 +103,9 @@ impl Kind {
             Kind::Topic => "topic",
             Kind::Group => "group",
             Kind::Lag => "group_offset",
+            Kind::GroupLag => "group_lag",
+            Kind::Member => "member",
+            Kind::PartitionLog => "partition",
             Kind::Acl => "acl",
             Kind::Quota => "quota",
             Kind::Store => "store",
@@ -138,6 +147,9 @@ impl Kind {
             Kind::Topic => "a topic",
             Kind::Group => "a group",
             Kind::Lag => "a committed offset",
+            Kind::GroupLag => "a group's lag on a topic",
+            Kind::Member => "a member of a group",
+            Kind::PartitionLog => "a partition",
             Kind::Acl => "an ACL",
             Kind::Quota => "a client quota",
             Kind::Store => "a store",
@@ -213,6 +225,9 @@ impl Kind {
             Kind::Topic => type_name::<values::Topic>(),
             Kind::Group => type_name::<values::Group>(),
             Kind::Lag => type_name::<values::Lag>(),
+            Kind::GroupLag => type_name::<values::GroupLag>(),
+            Kind::Member => type_name::<values::Member>(),
+            Kind::PartitionLog => type_name::<values::PartitionLog>(),
             Kind::Acl => type_name::<values::AclValue>(),
             Kind::Quota => type_name::<values::QuotaValue>(),
             Kind::Store => type_name::<values::StoreValue>(),

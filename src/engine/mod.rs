@@ -3,6 +3,7 @@
 pub mod backup;
 mod error;
 pub mod groups;
+pub mod look;
 pub mod mapping;
 pub mod offsets;
 mod pace;

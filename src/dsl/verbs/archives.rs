@@ -225,19 +225,6 @@ pub static TABLE: &[Entry] = &[
             .into())
     })
     .doc("Names of its topics."),
-    Entry::property(Kind::Snapshot, "groups", Kind::List, |call| {
-        let snapshot: SnapshotValue = call.me()?;
-        let groups = call
-            .wait(snapshot.0.snapshot.groups())?
-            .map_err(|error| reading::of_archive(&snapshot.0.store.url.to_string(), error))?;
-        Ok(groups
-            .groups
-            .iter()
-            .map(|group| Dynamic::from(group.group.clone()))
-            .collect::<Array>()
-            .into())
-    })
-    .doc("Names of the groups whose committed offsets it holds."),
     Entry::property(Kind::Snapshot, "at", Kind::Instant, |call| {
         let snapshot: SnapshotValue = call.me()?;
         Ok(Dynamic::from(Instant(

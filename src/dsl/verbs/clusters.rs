@@ -1,6 +1,6 @@
-//! Clusters and what is read from them: topics, groups, committed offsets, lag.
+//! Clusters, and the topics that are read from them.
 
-use crate::base::{Offset, PartitionId, TopicPartition};
+use crate::base::{Offset, TopicPartition};
 use crate::dsl::failure::Failure;
 use crate::dsl::invocation::Invocation;
 use crate::dsl::kind::Kind;
@@ -26,27 +26,6 @@ pub struct Topic {
     pub replicas: i64,
     /// Offsets between log start and end, summed: at most this many records.
     pub records: i64,
-}
-
-/// A consumer group as it was when it was read.
-#[derive(Clone)]
-pub struct Group {
-    pub cluster: Cluster,
-    pub name: String,
-    pub state: String,
-    pub kind: String,
-    pub members: i64,
-    pub topics: Vec<String>,
-}
-
-/// A group's committed offset in one partition.
-#[derive(Clone)]
-pub struct Lag {
-    pub topic: String,
-    pub partition: i64,
-    pub committed: i64,
-    pub end: i64,
-    pub lag: i64,
 }
 
 const NAME: &[Parameter] = &[Parameter::one("name", &[Kind::Text])];
@@ -105,40 +84,6 @@ pub static TABLE: &[Entry] = &[
     })
     .doc("One topic; an error if there is none of this name.")
     .example("dr.topic(\"orders\").partitions"),
-    Entry::method(Kind::Cluster, "groups", &[], Kind::List, |call| {
-        let cluster: Cluster = call.me()?;
-        let groups = cluster.groups(call, None)?;
-        Ok(groups
-            .into_iter()
-            .map(Dynamic::from)
-            .collect::<Array>()
-            .into())
-    })
-    .doc("Every consumer group, by name.")
-    .example("cluster(\"dr\").groups()"),
-    Entry::method(Kind::Cluster, "group", NAME, Kind::Group, |call| {
-        let cluster: Cluster = call.me()?;
-        Ok(Dynamic::from(cluster.group(call, &call.text(0)?)?))
-    })
-    .doc("One consumer group; an error if there is none of this name.")
-    .example("dr.group(\"checkout-api\").state"),
-    Entry::method(
-        Kind::Cluster,
-        "lag",
-        &[Parameter::one("group", &[Kind::Text])],
-        Kind::Number,
-        |call| {
-            let (cluster, group) = (call.me::<Cluster>()?, call.text(0)?);
-            let rows = cluster.lag(call, &group)?;
-            // A mistyped group has committed nothing: "no lag" would be a dangerous answer to that.
-            if rows.is_empty() {
-                cluster.group(call, &group)?;
-            }
-            Ok(rows.iter().map(|row| row.lag).sum::<i64>().into())
-        },
-    )
-    .doc("How many offsets a group has still to read, over all partitions it has committed; an error if there is no such group.")
-    .example("dr.lag(\"checkout-api\")"),
     Entry::column(Kind::Topic, "name", Kind::Text, |call| {
         Ok(call.me::<Topic>()?.name.into())
     }),
@@ -158,55 +103,6 @@ pub static TABLE: &[Entry] = &[
         Ok(call.me::<Topic>()?.id.into())
     })
     .doc("The topic id, which a topic of the same name created again does not have."),
-    Entry::column(Kind::Group, "name", Kind::Text, |call| {
-        Ok(call.me::<Group>()?.name.into())
-    }),
-    Entry::column(Kind::Group, "state", Kind::Text, |call| {
-        Ok(call.me::<Group>()?.state.into())
-    })
-    .doc("`Stable`, `Empty`, `PreparingRebalance` … as the coordinator says it."),
-    Entry::column(Kind::Group, "kind", Kind::Text, |call| {
-        Ok(call.me::<Group>()?.kind.into())
-    })
-    .doc("`classic` or `consumer`."),
-    Entry::column(Kind::Group, "members", Kind::Number, |call| {
-        Ok(call.me::<Group>()?.members.into())
-    })
-    .doc("How many members are in it now."),
-    Entry::property(Kind::Group, "topics", Kind::List, |call| {
-        let topics = call.me::<Group>()?.topics;
-        Ok(topics
-            .into_iter()
-            .map(Dynamic::from)
-            .collect::<Array>()
-            .into())
-    })
-    .doc("The topics that its members are subscribed to."),
-    Entry::method(Kind::Group, "offsets", &[], Kind::List, |call| {
-        let group: Group = call.me()?;
-        let rows = group.cluster.lag(call, &group.name)?;
-        Ok(rows.into_iter().map(Dynamic::from).collect::<Array>().into())
-    })
-    .doc("Its committed offsets, with the end of each partition and the lag.")
-    .example("dr.group(\"checkout-api\").offsets()"),
-    Entry::column(Kind::Lag, "topic", Kind::Text, |call| {
-        Ok(call.me::<Lag>()?.topic.into())
-    }),
-    Entry::column(Kind::Lag, "partition", Kind::Number, |call| {
-        Ok(call.me::<Lag>()?.partition.into())
-    }),
-    Entry::column(Kind::Lag, "committed", Kind::Number, |call| {
-        Ok(call.me::<Lag>()?.committed.into())
-    })
-    .doc("The next offset that the group will read."),
-    Entry::column(Kind::Lag, "end", Kind::Number, |call| {
-        Ok(call.me::<Lag>()?.end.into())
-    })
-    .doc("The last stable offset of the partition."),
-    Entry::column(Kind::Lag, "lag", Kind::Number, |call| {
-        Ok(call.me::<Lag>()?.lag.into())
-    })
-    .doc("`end` − `committed`."),
 ];
 
 impl Cluster {
@@ -281,86 +177,6 @@ impl Cluster {
         Ok(found
             .into_iter()
             .filter_map(|(partition, found)| Some((partition, found.ok()?.offset)))
-            .collect())
-    }
-
-    /// One group; an error if there is none of this name.
-    fn group(&self, call: &Invocation, name: &str) -> Result<Group, Failure> {
-        let found = self.groups(call, Some(name))?;
-        match found.into_iter().find(|group| group.state != "Dead") {
-            Some(group) => Ok(group),
-            None => {
-                let all = self.groups(call, None)?;
-                let names: Vec<&str> = all.iter().map(|group| group.name.as_str()).collect();
-                Err(reading::missing("group", name, &self.0.name, &names))
-            }
-        }
-    }
-
-    fn groups(&self, call: &Invocation, only: Option<&str>) -> Result<Vec<Group>, Failure> {
-        let client = &self.0.client;
-        let mut names: Vec<String> = match only {
-            Some(name) => vec![name.to_string()],
-            None => call
-                .wait(client.list_groups())?
-                .map_err(|error| self.failed("groups", error))?
-                .into_iter()
-                .map(|listing| listing.group)
-                .collect(),
-        };
-        names.sort();
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let described = call
-            .wait(client.describe_groups(&names))?
-            .map_err(|error| self.failed("groups", error))?;
-        described
-            .into_iter()
-            .map(|(name, described)| {
-                let described = described.map_err(|error| self.failed("groups", error))?;
-                let mut topics: Vec<String> = described
-                    .members
-                    .iter()
-                    .flat_map(|member| member.topics.iter().cloned())
-                    .collect();
-                topics.sort();
-                topics.dedup();
-                Ok(Group {
-                    cluster: self.clone(),
-                    name,
-                    state: described.state,
-                    kind: described.kind,
-                    members: described.members.len() as i64,
-                    topics,
-                })
-            })
-            .collect()
-    }
-
-    fn lag(&self, call: &Invocation, group: &str) -> Result<Vec<Lag>, Failure> {
-        let groups = [group.to_string()];
-        let committed = call
-            .wait(self.0.client.committed_offsets(&groups, false))?
-            .map_err(|error| self.failed("committed offsets", error))?
-            .remove(group)
-            .unwrap_or_else(|| Ok(BTreeMap::new()))
-            .map_err(|error| self.failed("committed offsets", error))?;
-        let partitions: Vec<TopicPartition> = committed.keys().cloned().collect();
-        let ends = self.ends(call, &partitions, OffsetAt::Latest)?;
-        Ok(committed
-            .into_iter()
-            .map(|(place, committed)| {
-                let end = ends.get(&place).copied().unwrap_or(committed.offset);
-                let PartitionId(partition) = place.partition;
-                Lag {
-                    topic: place.topic,
-                    partition: i64::from(partition),
-                    committed: committed.offset.0,
-                    end: end.0,
-                    lag: (end - committed.offset).max(0),
-                }
-            })
             .collect())
     }
 }

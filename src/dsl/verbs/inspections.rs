@@ -16,7 +16,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// The most records that one call gives: a script's memory is bounded.
-const MOST_RECORDS: i64 = 10_000;
+pub(super) const MOST_RECORDS: i64 = 10_000;
 
 const DEPTH: &[Parameter] = &[Parameter::choice("depth", &["quick", "deep"])];
 
@@ -178,7 +178,7 @@ fn records(call: &Invocation) -> Result<Dynamic, Failure> {
         .map_err(|error| reading::of_archive(&snapshot.0.store.url.to_string(), error))
 }
 
-async fn read(
+pub(super) async fn read(
     snapshot: &Snapshot,
     topic: &str,
     partition: PartitionId,
@@ -195,7 +195,12 @@ async fn read(
     Ok(records)
 }
 
-fn value(topic: &ImmutableString, partition: PartitionId, record: &ArchivedRecord) -> Dynamic {
+/// A record as scripts see it.
+pub(super) fn value(
+    topic: &ImmutableString,
+    partition: PartitionId,
+    record: &ArchivedRecord,
+) -> Dynamic {
     let headers = record.headers.iter().map(|header| {
         let name = String::from_utf8_lossy(&header.key).as_ref().into();
         (name, bytes_value(header.value.as_deref()))

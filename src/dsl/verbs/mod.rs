@@ -4,8 +4,10 @@ pub mod access;
 pub mod archives;
 pub mod backup;
 pub mod clusters;
+pub mod consumers;
 pub mod general;
 mod inspections;
+pub mod logs;
 pub mod offsets;
 pub mod prune;
 mod quantities;
@@ -16,8 +18,10 @@ pub mod routes;
 use super::table::Entry;
 
 /// In the order of the documents.
-pub static TABLES: [&[Entry]; 12] = [
+pub static TABLES: [&[Entry]; 14] = [
     clusters::TABLE,
+    consumers::TABLE,
+    logs::TABLE,
     archives::TABLE,
     inspections::TABLE,
     access::TABLE,

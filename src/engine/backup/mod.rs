@@ -38,3 +38,4 @@ pub use plan::{
 pub use reconcile::{FoundGeneration, reconcile};
 pub use report::{BackedUp, Failure, Report};
 pub use survey::{check, plan};
+pub(in crate::engine) use walk::Transactions;

@@ -287,14 +287,14 @@ fn base_offset(bytes: &[u8]) -> Option<Offset> {
 
 /// Which producers' transactions are aborted at the current batch (KIP-98). Made anew for each response, whose list
 /// covers transactions begun before it.
-struct Transactions {
+pub(in crate::engine) struct Transactions {
     /// By first offset, the last one first.
     upcoming: Vec<Aborted>,
     active: HashSet<i64>,
 }
 
 impl Transactions {
-    fn new(aborted: &[Aborted]) -> Self {
+    pub fn new(aborted: &[Aborted]) -> Self {
         let mut upcoming = aborted.to_vec();
         upcoming.sort_by_key(|transaction| std::cmp::Reverse(transaction.first_offset));
         Self {
@@ -310,7 +310,7 @@ impl Transactions {
     }
 
     /// Whether the batch is data of an aborted transaction. To be asked of every batch in order.
-    fn is_aborted(&mut self, batch: &Batch<'_>) -> record::Result<bool> {
+    pub fn is_aborted(&mut self, batch: &Batch<'_>) -> record::Result<bool> {
         let header = batch.header;
         if !header.attributes.is_transactional() {
             return Ok(false);

@@ -1,0 +1,412 @@
+//! How groups, their offsets and the ends of logs are read, from a cluster or from an archive.
+
+use super::{Group, GroupLag, Lag, Member, Source};
+use crate::base::{Offset, PartitionId, Pattern, Selection, TopicPartition};
+use crate::dsl::failure::Failure;
+use crate::dsl::invocation::Invocation;
+use crate::dsl::reading;
+use crate::dsl::verbs::archives::SnapshotValue;
+use crate::dsl::verbs::clusters::Cluster;
+use crate::engine::look;
+use crate::kafka::{Client, GroupDescription, GroupListing, Isolation, OffsetAt};
+use rhai::{Array, Dynamic, Map};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What groups are asked for.
+#[derive(Default)]
+pub struct Filter {
+    names: Selection,
+    states: Vec<String>,
+    pub topics: Selection,
+    pub lag_over: Option<i64>,
+}
+
+impl Filter {
+    pub fn of(call: &Invocation) -> Result<Self, Failure> {
+        let mut filter = Self::default();
+        let Some(map) = call
+            .arguments
+            .first()
+            .and_then(|map| map.read_lock::<Map>())
+        else {
+            return Ok(filter);
+        };
+        for (name, value) in map.iter().filter(|(_, value)| !value.is_unit()) {
+            match name.as_str() {
+                "names" => filter.names = selection(value)?,
+                "topic" => filter.topics = selection(value)?,
+                "state" => {
+                    let states = texts(value).into_iter();
+                    filter.states = states.map(|state| state.to_lowercase()).collect();
+                }
+                _ => {
+                    let number = match value.as_int() {
+                        Ok(number) => Some(number),
+                        Err(_) => value.to_string().replace('_', "").parse().ok(),
+                    };
+                    let wrong = || format!("lag_over is a number of records, not {value}");
+                    let number = number.ok_or_else(|| Failure::script("E0214", wrong()))?;
+                    filter.lag_over = Some(number);
+                }
+            }
+        }
+        Ok(filter)
+    }
+
+    pub fn is_about_offsets(&self) -> bool {
+        self.lag_over.is_some() || !self.topics.include.is_empty()
+    }
+
+    fn takes(&self, group: &str, state: &str) -> bool {
+        let state = state.to_lowercase();
+        self.names.takes(group) && (self.states.is_empty() || self.states.contains(&state))
+    }
+}
+
+/// Of a list each member, of a text its words as a command line gives them, unless it is a regular expression.
+fn texts(value: &Dynamic) -> Vec<String> {
+    if let Some(list) = value.read_lock::<Array>() {
+        return list.iter().map(ToString::to_string).collect();
+    }
+    let text = value.to_string();
+    if text.starts_with('/') {
+        return vec![text];
+    }
+    let words = text.split([' ', ',']).filter(|word| !word.is_empty());
+    words.map(str::to_string).collect()
+}
+
+fn selection(value: &Dynamic) -> Result<Selection, Failure> {
+    let parse = |text: String| {
+        let pattern = Pattern::parse(&text);
+        pattern.map_err(|error| Failure::script("E0214", error.to_string()))
+    };
+    Ok(Selection {
+        include: texts(value)
+            .into_iter()
+            .map(parse)
+            .collect::<Result<_, _>>()?,
+        ..Selection::default()
+    })
+}
+
+type Committed = BTreeMap<TopicPartition, (Offset, String)>;
+/// Log start and end.
+type Ends = BTreeMap<TopicPartition, (i64, i64)>;
+
+impl Source {
+    fn place(&self) -> String {
+        match self {
+            Self::Live(cluster) => cluster.0.name.clone(),
+            Self::Archived(snapshot) => format!("generation {}", snapshot.0.snapshot.number()),
+        }
+    }
+
+    /// One group; an error if there is none of this name.
+    pub fn one(&self, call: &Invocation, name: &str) -> Result<Group, Failure> {
+        let found = match self {
+            Self::Live(cluster) => described(call, cluster, &[(name.to_string(), String::new())])?,
+            Self::Archived(_) => self.groups(call, &Filter::default())?,
+        };
+        let mut found = found.into_iter();
+        match found.find(|group| group.name == name && group.state != "Dead") {
+            Some(group) => Ok(group),
+            None => {
+                let all = self.groups(call, &Filter::default())?;
+                let names: Vec<&str> = all.iter().map(|group| group.name.as_str()).collect();
+                Err(reading::missing("group", name, &self.place(), &names))
+            }
+        }
+    }
+
+    /// Groups by name and state, sorted.
+    pub fn groups(&self, call: &Invocation, filter: &Filter) -> Result<Vec<Group>, Failure> {
+        match self {
+            Self::Live(cluster) => {
+                let listed = call
+                    .wait(cluster.0.client.list_groups())?
+                    .map_err(|error| reading::of_kafka("groups", &cluster.0.name, error))?;
+                // The state of the listing may be missing (brokers before 2.6), and has changed since.
+                let wanted: Vec<(String, String)> = listed
+                    .into_iter()
+                    .filter(|listing| filter.names.takes(&listing.group))
+                    .map(|GroupListing { group, kind, .. }| (group, kind))
+                    .collect();
+                let mut groups = described(call, cluster, &wanted)?;
+                groups.retain(|group| filter.takes(&group.name, &group.state));
+                Ok(groups)
+            }
+            Self::Archived(snapshot) => {
+                let read = archived(call, snapshot)?;
+                let taken = read.groups.into_iter();
+                let mut groups: Vec<Group> = taken
+                    .filter(|group| filter.takes(&group.group, &group.state))
+                    .map(|group| Group {
+                        source: self.clone(),
+                        name: group.group,
+                        state: group.state,
+                        kind: group.kind,
+                        coordinator: None,
+                        members: Vec::new(),
+                    })
+                    .collect();
+                groups.sort_by(|a, b| a.name.cmp(&b.name));
+                Ok(groups)
+            }
+        }
+    }
+
+    fn committed(
+        &self,
+        call: &Invocation,
+        groups: &[String],
+    ) -> Result<BTreeMap<String, Committed>, Failure> {
+        match self {
+            Self::Live(cluster) => {
+                let failed = |error| reading::of_kafka("committed offsets", &cluster.0.name, error);
+                let client = &cluster.0.client;
+                let read = call.wait(client.committed_offsets(groups, false))?;
+                let read = read.map_err(failed)?.into_iter();
+                read.map(|(group, offsets)| {
+                    let offsets = offsets.map_err(failed)?.into_iter();
+                    let offsets =
+                        offsets.map(|(at, committed)| (at, (committed.offset, committed.metadata)));
+                    Ok((group, offsets.collect()))
+                })
+                .collect()
+            }
+            Self::Archived(snapshot) => {
+                let read = archived(call, snapshot)?.groups.into_iter();
+                let read = read.filter(|group| groups.contains(&group.group));
+                Ok(read
+                    .map(|group| {
+                        let offsets = group.offsets.into_iter().map(|one| {
+                            let at = TopicPartition::new(one.topic, one.partition);
+                            (at, (one.offset, one.metadata))
+                        });
+                        (group.group, offsets.collect())
+                    })
+                    .collect())
+            }
+        }
+    }
+
+    /// Where the logs begin and end; one that is not there is left out.
+    fn ends(&self, call: &Invocation, places: &BTreeSet<&TopicPartition>) -> Result<Ends, Failure> {
+        match self {
+            Self::Live(cluster) => call
+                .wait(log_ends(&cluster.0.client, places))?
+                .map_err(|error| reading::of_kafka("offsets", &cluster.0.name, error)),
+            Self::Archived(snapshot) => Ok(places
+                .iter()
+                .filter_map(|at| {
+                    let topic = snapshot.0.snapshot.topic(&at.topic)?;
+                    let partition = topic.partition(at.partition)?;
+                    Some(((*at).clone(), (partition.from.0, partition.to.0)))
+                })
+                .collect()),
+        }
+    }
+
+    /// How far behind in time, in milliseconds; what cannot be read is left out.
+    fn behind(
+        &self,
+        call: &Invocation,
+        places: &[(TopicPartition, Offset)],
+    ) -> Result<BTreeMap<TopicPartition, i64>, Failure> {
+        match self {
+            Self::Live(cluster) => call.wait(look::behind(&cluster.0.client, places)),
+            Self::Archived(snapshot) => {
+                let opened = &snapshot.0.snapshot;
+                call.wait(async {
+                    let mut found = BTreeMap::new();
+                    for (at, offset) in places {
+                        let partition = opened
+                            .topic(&at.topic)
+                            .and_then(|t| t.partition(at.partition));
+                        let Some(newest) = partition.and_then(|one| one.max_timestamp) else {
+                            continue;
+                        };
+                        let next = opened
+                            .record_at_offset(&at.topic, at.partition, *offset)
+                            .await;
+                        if let Ok(Some(next)) = next {
+                            found.insert(at.clone(), look::older(next.timestamp, newest));
+                        }
+                    }
+                    found
+                })
+            }
+        }
+    }
+
+    /// The committed offsets of one group, sorted; `timed`: with how far behind in time each is.
+    pub fn offsets(
+        &self,
+        call: &Invocation,
+        group: &str,
+        members: &[Member],
+        timed: bool,
+    ) -> Result<Vec<Lag>, Failure> {
+        let committed = self.committed(call, &[group.to_string()])?;
+        let committed = committed
+            .into_iter()
+            .next()
+            .map(|(_, of)| of)
+            .unwrap_or_default();
+        let ends = self.ends(call, &committed.keys().collect())?;
+        let lagging: Vec<_> = committed
+            .iter()
+            .filter(|(at, (offset, _))| ends.get(at).is_some_and(|(_, end)| offset.0 < *end))
+            .map(|(at, (offset, _))| (at.clone(), *offset))
+            .collect();
+        let behind = match timed {
+            true => self.behind(call, &lagging)?,
+            false => BTreeMap::new(),
+        };
+        let rows = committed.into_iter().map(|(at, (offset, metadata))| {
+            let (start, end) = ends.get(&at).copied().unzip();
+            let owner = members
+                .iter()
+                .find(|member| member.partitions.contains(&at));
+            let PartitionId(partition) = at.partition;
+            Lag {
+                owner: owner.map(|member| format!("{} {}", member.client, member.host)),
+                behind_ms: match end {
+                    Some(end) if offset.0 >= end => Some(0),
+                    _ => behind.get(&at).copied(),
+                },
+                topic: at.topic,
+                partition: i64::from(partition),
+                committed: offset.0,
+                start,
+                end,
+                metadata,
+            }
+        });
+        Ok(rows.collect())
+    }
+
+    /// A row for each group and topic.
+    pub fn lags(
+        &self,
+        call: &Invocation,
+        groups: &[Group],
+        filter: &Filter,
+    ) -> Result<Vec<GroupLag>, Failure> {
+        let names: Vec<String> = groups.iter().map(|group| group.name.clone()).collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let committed = self.committed(call, &names)?;
+        let places: BTreeSet<&TopicPartition> = committed
+            .values()
+            .flat_map(BTreeMap::keys)
+            .filter(|at| filter.topics.takes(&at.topic))
+            .collect();
+        let ends = self.ends(call, &places)?;
+        let mut rows: Vec<GroupLag> = Vec::new();
+        for group in groups {
+            let mut of_topic: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+            let offsets = committed.get(&group.name).into_iter().flatten();
+            for (at, (offset, _)) in offsets.filter(|(at, _)| places.contains(at)) {
+                let (partitions, lag) = of_topic.entry(&at.topic).or_default();
+                *partitions += 1;
+                *lag += ends.get(at).map_or(0, |(_, end)| (end - offset.0).max(0));
+            }
+            rows.extend(
+                of_topic
+                    .into_iter()
+                    .map(|(topic, (partitions, lag))| GroupLag {
+                        group: group.name.clone(),
+                        state: group.state.clone(),
+                        topic: topic.to_string(),
+                        partitions,
+                        lag,
+                    }),
+            );
+        }
+        Ok(rows)
+    }
+}
+
+fn archived(
+    call: &Invocation,
+    snapshot: &SnapshotValue,
+) -> Result<crate::archive::Groups, Failure> {
+    let url = snapshot.0.store.url.to_string();
+    let read = call.wait(snapshot.0.snapshot.groups())?;
+    read.map_err(|error| reading::of_archive(&url, error))
+}
+
+async fn log_ends(
+    client: &Client,
+    places: &BTreeSet<&TopicPartition>,
+) -> Result<Ends, crate::kafka::Error> {
+    if places.is_empty() {
+        return Ok(Ends::new());
+    }
+    let ask = |at: OffsetAt| {
+        let places = places.iter();
+        places
+            .map(|place| ((*place).clone(), at))
+            .collect::<Vec<_>>()
+    };
+    let (starts, ends) = (ask(OffsetAt::Earliest), ask(OffsetAt::Latest));
+    let starts = client
+        .list_offsets(&starts, Isolation::ReadUncommitted)
+        .await?;
+    let ends = client.list_offsets(&ends, Isolation::ReadCommitted).await?;
+    Ok(ends
+        .into_iter()
+        .filter_map(|(at, end)| {
+            let start = starts.get(&at)?.as_ref().ok()?.offset;
+            Some((at, (start.0, end.ok()?.offset.0)))
+        })
+        .collect())
+}
+
+/// Groups with their members, sorted by name; `wanted` are names and what the listing says of their kind.
+fn described(
+    call: &Invocation,
+    cluster: &Cluster,
+    wanted: &[(String, String)],
+) -> Result<Vec<Group>, Failure> {
+    let failed = |error| reading::of_kafka("groups", &cluster.0.name, error);
+    let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let client = &cluster.0.client;
+    let described = call.wait(client.describe_groups(&names))?.map_err(failed)?;
+    let listed: BTreeMap<&str, &str> = wanted
+        .iter()
+        .map(|(name, kind)| (name.as_str(), kind.as_str()))
+        .collect();
+    described
+        .into_iter()
+        .map(|(name, described)| {
+            let described: GroupDescription = described.map_err(failed)?;
+            // Groups of other protocols are none to the calls for consumers, which say that they are dead.
+            let kind = match listed.get(name.as_str()) {
+                Some(kind) if !kind.is_empty() => (*kind).to_lowercase(),
+                _ => described.kind,
+            };
+            let members = described.members.into_iter().map(|member| Member {
+                id: member.member_id,
+                client: member.client_id,
+                host: member.host,
+                topics: member.topics,
+                partitions: member.assigned,
+            });
+            Ok(Group {
+                source: Source::Live(cluster.clone()),
+                name,
+                state: described.state,
+                kind,
+                coordinator: Some(i64::from(described.coordinator)),
+                members: members.collect(),
+            })
+        })
+        .collect()
+}

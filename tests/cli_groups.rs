@@ -1,0 +1,292 @@
+//! `kbr groups`, `group`, `lag`, `sample` and `offsets`, as a person types them, against the sandbox and an archive.
+
+mod cli_scene;
+
+use cli_scene::Scene;
+use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// 2026-11-20T10:00:00Z, and a record each minute from then on.
+const BEGINNING: i64 = 1_795_168_800_000;
+
+/// `dr` holds ten records in partition 0 of `orders`, of which `audit` has read four and `late` none; `idle` has read
+/// everything of `payments`.
+async fn scene() -> Scene {
+    let scene = Scene::new().await;
+    for topic in ["orders", "payments"] {
+        scene.dr.create_topic(topic, 2, &[]).unwrap();
+        for minute in 0..10 {
+            let mut builder = BatchBuilder::new(BuildOptions::default());
+            let (key, value) = (format!("k{minute}"), format!("{topic} {minute}"));
+            let time = BEGINNING + minute * 60_000;
+            builder
+                .push(
+                    time,
+                    Some(key.as_bytes()),
+                    Some(value.as_bytes()),
+                    Headers::empty(),
+                )
+                .unwrap();
+            let batch = builder.finish(ProducerStamp::NONE).unwrap();
+            scene.dr.append(topic, 0, &batch).unwrap();
+        }
+    }
+    scene.dr.set_committed("audit", "orders", 0, 4, "by hand");
+    scene.dr.set_committed("late", "orders", 0, 0, "");
+    scene.dr.set_committed("idle", "payments", 0, 10, "");
+    scene
+}
+
+/// The words of each line of a table, without its header.
+fn rows(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().skip(1);
+    lines
+        .map(|line| line.split_whitespace().map(str::to_string).collect())
+        .collect()
+}
+
+fn first_words(text: &str) -> Vec<String> {
+    rows(text).into_iter().map(|row| row[0].clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_are_found_by_name_state_topic_and_lag() {
+    let scene = scene().await;
+    let named = |words: &[&str]| {
+        let mut all = vec!["groups", "dr"];
+        all.extend(words);
+        first_words(&scene.kbr(&all).expect(0).stdout)
+    };
+    assert_eq!(named(&[]), ["audit", "idle", "late"]);
+    assert_eq!(named(&["a*", "idle"]), ["audit", "idle"]);
+    assert_eq!(named(&["/^(late|idle)$/"]), ["idle", "late"]);
+    assert_eq!(named(&["--topic", "orders"]), ["audit", "late"]);
+    assert_eq!(named(&["--lag-over", "6"]), ["late"]);
+    assert_eq!(named(&["--lag-over", "5"]), ["audit", "late"]);
+    assert_eq!(named(&["--state", "empty"]), ["audit", "idle", "late"]);
+    assert_eq!(
+        scene
+            .kbr(&["groups", "dr", "--state", "stable"])
+            .expect(0)
+            .stdout,
+        "(none)\n"
+    );
+    let said = scene.kbr(&["groups"]).expect(1).text();
+    assert!(
+        said.contains("say which cluster: kbr groups CLUSTER"),
+        "{said}"
+    );
+    let said = scene
+        .kbr(&["groups", "dr", "--lag-over", "much"])
+        .expect(2)
+        .text();
+    assert!(
+        said.contains("lag_over is a number of records, not much"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_shows_its_lag_in_records_and_in_time() {
+    let scene = scene().await;
+    let shown = scene.kbr(&["group", "dr", "audit"]).expect(0).stdout;
+    // At record 4 of 10, a minute apart: six to read, the next five minutes older than the newest.
+    let wanted = "audit: Empty, classic, members: 0\n\
+         topic   partition  committed  start  end  lag  behind  owner\n\
+         orders          0          4      0   10    6  5 min      ()\n";
+    assert_eq!(shown, wanted);
+    let ran = scene
+        .kbr(&["group", "dr", "audit", "--output", "json"])
+        .expect(0);
+    let document: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let row = &document["value"][0];
+    assert_eq!(
+        (&row["behind"], &row["metadata"]),
+        (&300_000.into(), &"by hand".into())
+    );
+    let lost = scene.kbr(&["group", "dr", "audt"]).expect(1).text();
+    assert!(lost.contains("did you mean \"audit\"?"), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_has_a_line_for_each_group_and_topic() {
+    let scene = scene().await;
+    let shown = scene.kbr(&["lag", "dr"]).expect(0).stdout;
+    assert_eq!(
+        rows(&shown),
+        [
+            ["audit", "Empty", "orders", "1", "6"],
+            ["idle", "Empty", "payments", "1", "0"],
+            ["late", "Empty", "orders", "1", "10"],
+        ]
+    );
+    let shown = scene
+        .kbr(&["lag", "dr", "--topic", "orders", "--over", "6"])
+        .expect(0)
+        .stdout;
+    assert_eq!(rows(&shown), [["late", "Empty", "orders", "1", "10"]]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_shows_again_until_it_is_interrupted() {
+    let scene = scene().await;
+    let mut command = scene.folder.command(&["lag", "dr", "--watch=1"]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let out = child.stdout.take().unwrap();
+    let read = tokio::task::spawn_blocking(move || {
+        use std::io::BufRead as _;
+        let lines = std::io::BufReader::new(out).lines().map_while(Result::ok);
+        // The second header: it was shown again.
+        lines
+            .filter(|line| line.starts_with("group "))
+            .take(2)
+            .count()
+    });
+    let shown = tokio::time::timeout(Duration::from_secs(30), read)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(shown, 2);
+    let pid = child.id().to_string();
+    let sent = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(sent.unwrap().success());
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "it goes on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(status.code(), Some(0));
+    let said = scene
+        .kbr(&["run", "backup.rhai", "--watch"])
+        .expect(2)
+        .text();
+    assert!(said.contains("only a script that reads"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_shows_what_lies_around_an_offset_or_a_time() {
+    let scene = scene().await;
+    let offsets = |words: &[&str]| {
+        let mut all = vec!["sample", "dr", "orders", "0"];
+        all.extend(words);
+        let table = rows(&scene.kbr(&all).expect(0).stdout).into_iter();
+        table
+            .map(|row| row[2].parse::<i64>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(&["4", "--count", "4"]), [2, 3, 4, 5]);
+    assert_eq!(offsets(&["--count", "3"]), [7, 8, 9]);
+    assert_eq!(
+        offsets(&["--at", "2026-11-20T10:05:30Z", "--count", "2"]),
+        [5, 6]
+    );
+    assert_eq!(offsets(&["400"]), [0; 0]);
+    let shown = scene
+        .kbr(&["sample", "dr", "orders", "0", "9", "--count", "1"])
+        .expect(0)
+        .stdout;
+    assert!(
+        shown.contains("2026-11-20T10:09:00.000Z  k9   orders 9"),
+        "{shown}"
+    );
+    let lost = scene.kbr(&["sample", "dr", "orders", "7"]).expect(1).text();
+    assert!(
+        lost.contains("topic orders has no such partition"),
+        "{lost}"
+    );
+    let lost = scene.kbr(&["sample", "dr", "order", "0"]).expect(1).text();
+    assert!(lost.contains("did you mean \"orders\"?"), "{lost}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_answers_to_the_same_words() {
+    let scene = scene().await;
+    let backup = "backup(cluster(\"dr\")).to(store(\"file:dr-archive\"));";
+    scene.folder.write("backup.rhai", backup);
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    // What came later is not in it.
+    scene.dr.set_committed("audit", "orders", 0, 9, "");
+    let of = ["--archive", "file:dr-archive"];
+    let shown = scene
+        .kbr(&["groups", of[0], of[1], "--lag-over", "5"])
+        .expect(0)
+        .stdout;
+    assert_eq!(first_words(&shown), ["audit", "late"]);
+    let shown = scene
+        .kbr(&["group", "audit", of[0], of[1]])
+        .expect(0)
+        .stdout;
+    assert!(shown.contains("4      0   10    6  5 min"), "{shown}");
+    let eval = |code: &str| scene.kbr(&["eval", code]).expect(0).stdout;
+    let snap = "store(\"file:dr-archive\").latest()";
+    assert_eq!(
+        rows(&eval(&format!("{snap}.lags(#{{ names: \"late\" }})"))),
+        [["late", "Empty", "orders", "1", "10"]]
+    );
+    let table = eval(&format!(
+        "{snap}.logs(\"orders\", \"2026-11-20T10:05:30Z\")"
+    ));
+    assert_eq!(
+        rows(&table)[0],
+        ["0", "()", "0", "10", "10", "6", "2026-11-20T10:06:00.000Z"]
+    );
+    let live = eval("cluster(\"dr\").logs(\"orders\", \"2026-11-20T10:05:30Z\")");
+    let (live, archived) = (rows(&live), rows(&table));
+    assert_eq!(live[0][2..], archived[0][2..]);
+    assert_eq!(live[1][5..], ["()", "()"]);
+    let words = [
+        "sample",
+        "file:dr-archive",
+        "orders",
+        "0",
+        "4",
+        "--archive",
+        "--count",
+        "2",
+    ];
+    let shown = scene.kbr(&words).expect(0).stdout;
+    assert!(
+        shown.contains("orders 3") && shown.contains("orders 4"),
+        "{shown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offsets_are_planned_exported_and_reset_from_the_command_line() {
+    let scene = scene().await;
+    let words = ["--group", "audit", "--to", "shift-by", "--value", "-3"];
+    let with = |action: &str, more: &[&str]| {
+        let mut all = vec!["offsets", action, "dr"];
+        all.extend(words);
+        all.extend(more);
+        scene.kbr(&all)
+    };
+    let shown = with("plan", &[]).expect(0).stdout;
+    assert!(shown.contains("re-reads 3"), "{shown}");
+    assert_eq!(with("export", &[]).expect(0).stdout, "audit,orders,0,1\n");
+    let plan = with("reset", &[]).expect(0);
+    assert!(
+        plan.text().contains("nothing was changed"),
+        "{}",
+        plan.text()
+    );
+    with("reset", &["--execute"]).expect(3);
+    assert_eq!(scene.committed("audit"), [(0, 4)]);
+    with("reset", &["--execute", "--confirm", &plan.digest()]).expect(0);
+    assert_eq!(scene.committed("audit"), [(0, 1)]);
+    let said = scene.kbr(&["offsets", "move", "dr"]).expect(1).text();
+    assert!(
+        said.contains("say plan, reset or export, not move"),
+        "{said}"
+    );
+}
