@@ -130,7 +130,9 @@ cases! {
         an_active_group_describes_its_member,
         an_active_group_cannot_be_deleted,
         a_deleted_group_is_gone,
-        deleting_a_topic_takes_its_committed_offsets_along;
+        deleting_a_topic_takes_its_committed_offsets_along,
+        single_offsets_of_an_empty_group_are_deleted,
+        offsets_of_a_topic_that_a_member_reads_are_kept;
     acls:
         without_an_authorizer_acls_answer_54,
         client_quotas_come_back_as_they_were_set,

@@ -65,6 +65,11 @@ pub enum Command {
         after_help = "Examples:\n  kbr run dr-failover.rhai --save plan.json\n  kbr apply plan.json\n  kbr apply plan.json --execute --confirm 7f3a91c20de4"
     )]
     Apply(Apply),
+    /// Take the groups that a run has moved back to where they were; with --execute, do it
+    #[command(
+        after_help = "Examples:\n  kbr undo 20261121-0914-k7\n  kbr undo 20261121-0914-k7 --execute --confirm 7f3a91c20de4\n\nA group that has committed since blocks the plan: what its members have read since would be read again.\nRecords, topics and archives stay as they are."
+    )]
+    Undo(Undo),
     /// List the generations of an archive
     #[command(after_help = "Examples:\n  kbr list prod\n  kbr list file:archive/prod --limit 0")]
     List(inspect::List),
@@ -97,8 +102,6 @@ pub enum Command {
     Completions(Completions),
 
     // Words of the design that a hand may already know: refused by name, not as unknown words.
-    #[command(hide = true)]
-    Undo(Rest),
     #[command(hide = true)]
     Test(Rest),
     #[command(hide = true)]
@@ -292,6 +295,32 @@ pub struct Resume {
     pub output: Output,
     #[command(flatten)]
     pub progress: Progress,
+}
+
+#[derive(Args, Debug)]
+pub struct Undo {
+    /// The run's id, or the beginning of it
+    pub run: String,
+    /// Only groups of this name or pattern; may be given several times
+    #[arg(long = "group", value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Execute the plan, after showing it
+    #[arg(long)]
+    pub execute: bool,
+    /// Approve exactly the plan with this digest (at least 12 characters of it)
+    #[arg(long, value_name = "DIGEST", requires = "execute")]
+    pub confirm: Option<String>,
+    /// Show every partition
+    #[arg(long)]
+    pub detail: bool,
+    /// The form of the output
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    #[command(flatten)]
+    pub progress: Progress,
+    /// Write the plan to a file, for kbr apply
+    #[arg(long, value_name = "PLAN", conflicts_with = "execute")]
+    pub save: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -9,7 +9,7 @@ use crate::base::time::format_duration_ms;
 use crate::base::{NoProgress, ProgressHandle};
 use crate::run::{
     Answer, Approval, Approver, ExitClass, GateSection, PlanDocument, PlannedStep, Question,
-    RunEnd, RunReport, StepDocument, StepResult, StepState, Watcher,
+    RunEnd, RunReport, StepDocument, StepKind, StepResult, StepState, Watcher,
 };
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -98,6 +98,15 @@ impl<'a> ExecutionView<'a> {
         out
     }
 
+    /// Whether it has moved committed offsets, which the journal can put back.
+    fn can_be_undone(&self, report: &RunReport) -> bool {
+        let done =
+            |step: &StepResult| matches!(step.state, StepState::Done(_) | StepState::DoneBefore(_));
+        let done = report.steps.iter().filter(|step| done(step));
+        done.filter_map(|step| self.document(step.ordinal))
+            .any(moves_groups)
+    }
+
     /// The line after the last step.
     pub fn conclusion(&self, report: &RunReport, with_journal: bool) -> String {
         let style = self.out_style;
@@ -175,10 +184,18 @@ impl<'a> ExecutionView<'a> {
             if can_go_on(report) {
                 out.push_str(&format!("  go on: kbr resume {}\n", report.run));
             }
+            if self.can_be_undone(report) {
+                out.push_str(&format!("  undo: kbr undo {}\n", report.run));
+            }
             out.push_str(&format!("  report: kbr show {}\n", report.run));
         }
         harmless(&out)
     }
+}
+
+/// Whether what it does to committed offsets can be taken back.
+fn moves_groups(step: &StepDocument) -> bool {
+    step.kind == StepKind::Reset || !step.pinned["deletes"].is_null()
 }
 
 /// The configs that a run which ended early has set aside and not put back, by topic.
@@ -356,6 +373,16 @@ impl Watcher for ExecutionView<'_> {
 impl Approver for ExecutionView<'_> {
     async fn ask(&self, question: &Question<'_>) -> Answer {
         let mut text = self.section(question.section, self.error_style);
+        let guarded = question.section.steps.iter();
+        if guarded
+            .filter_map(|(planned, _)| self.document(planned.ordinal))
+            .any(moves_groups)
+        {
+            text.push_str(&format!(
+                "        Undo later with: kbr undo {}\n",
+                question.run
+            ));
+        }
         let what = match question.section.steps.len() {
             0 => "Type yes".to_string(),
             _ if question.word.contains(' ') => {

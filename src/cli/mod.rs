@@ -20,6 +20,7 @@ mod scripts;
 mod show;
 mod style;
 mod subcommand;
+mod undo;
 
 use crate::base::{CancellationToken, Pause};
 use crate::run::ExitClass;
@@ -71,7 +72,7 @@ fn dispatch(command: Command) -> ExitClass {
         }
         Command::Resume(arguments) => (arguments.output, resume::resume(arguments)),
         Command::Apply(arguments) => (arguments.output, saved::apply(arguments)),
-        Command::Undo(_) => (Output::Text, Err(not_in_this_version("undo"))),
+        Command::Undo(arguments) => (arguments.output, undo::undo(arguments)),
         Command::Test(_) => (Output::Text, Err(not_in_this_version("test"))),
         Command::Repl(_) => (Output::Text, Err(not_in_this_version("repl"))),
     };

@@ -35,5 +35,5 @@ pub use diagnostic::{Finding, ScriptError, Severity};
 pub use docs::{docs, markdown as docs_markdown};
 pub use evaluate::{EvaluateOptions, Evaluated, Shown, eval, evaluate};
 pub use source::{Arguments, Source};
-pub use steps::load;
+pub use steps::{Undo, load, undo};
 pub use world::{World, WorldError};

@@ -1,5 +1,12 @@
 //! Reading groups: which there are, and how far behind each is.
 
+mod remove;
+
+pub use remove::{
+    Removal, Removed, RemovedGroup, RemovedOffset, check_removal, left_of, plan_groups,
+    plan_offsets, reconcile_removal, remove,
+};
+
 use crate::base::{Offset, Selection, TopicPartition};
 use crate::kafka::{Client, Isolation, OffsetAt, Result};
 use serde::Serialize;

@@ -8,7 +8,7 @@ use crate::base::TopicPartition;
 use bytes::Buf;
 
 /// The subscribed topics, sorted; empty for bytes that are no subscription.
-pub(super) fn subscribed_topics(bytes: &[u8]) -> Vec<String> {
+pub fn subscribed_topics(bytes: &[u8]) -> Vec<String> {
     let mut topics = read_subscription(bytes).unwrap_or_default();
     topics.sort();
     topics.dedup();

@@ -15,6 +15,7 @@ mod journal;
 mod plan;
 mod saved;
 mod step;
+mod undo;
 
 pub use approval::{Answer, Approval, Approver, Question};
 pub use attempt::Attempt;
@@ -38,3 +39,4 @@ pub use step::{
     Blocked, Cell, Detail, Gate, Outcome, ROOM, Reconciled, Step, StepContext, StepKind, StepView,
     Total, ViewLine,
 };
+pub use undo::{NotUndone, UndoOffset, UndoStep, Undoable};

@@ -153,6 +153,11 @@ impl Group {
         }
     }
 
+    /// Deletes a committed offset; one of an open transaction comes with its end.
+    pub(super) fn forget(&mut self, partition: &Partition) {
+        self.offsets.remove(partition);
+    }
+
     pub(super) fn forget_topic(&mut self, topic: &str) {
         self.offsets.retain(|(name, _), _| name != topic);
         for pending in self.pending.values_mut() {

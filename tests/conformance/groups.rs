@@ -212,3 +212,41 @@ pub async fn deleting_a_topic_takes_its_committed_offsets_along(cluster: &Cluste
     })
     .await;
 }
+
+async fn delete_offsets(cluster: &ClusterUnderTest, group: &str, topics: &[&str]) -> Vec<i16> {
+    let wanted: Vec<_> = topics.iter().map(|topic| at(topic, 0)).collect();
+    match cluster.client.delete_offsets(group, &wanted).await {
+        Ok(codes) => wanted.iter().map(|at| codes[at].0).collect(),
+        Err(Error::Broker { code, .. }) => vec![code.0],
+        Err(other) => panic!("{other}"),
+    }
+}
+
+pub async fn single_offsets_of_an_empty_group_are_deleted(cluster: &ClusterUnderTest) {
+    let topic = cluster.topic(&[]).await;
+    let kept = cluster.topic(&[]).await;
+    let group = unique("group");
+    assert_eq!(delete_offsets(cluster, &group, &[&topic]).await, [69]);
+    commit(cluster, &group, &topic, 7, "").await;
+    commit(cluster, &group, &kept, 8, "").await;
+    assert_eq!(delete_offsets(cluster, &group, &[&topic]).await, [0]);
+    assert_eq!(committed(cluster, &group, &topic).await, None);
+    assert_eq!(committed(cluster, &group, &kept).await.unwrap().0, 8);
+    // What is not there any more is deleted as well; a topic that is not there is not.
+    let missing = unique("missing");
+    let codes = delete_offsets(cluster, &group, &[&topic, &missing]).await;
+    assert_eq!(codes, [0, 3]);
+}
+
+pub async fn offsets_of_a_topic_that_a_member_reads_are_kept(cluster: &ClusterUnderTest) {
+    let read = cluster.topic(&[]).await;
+    let other = cluster.topic(&[]).await;
+    let group = unique("group");
+    commit(cluster, &group, &read, 7, "").await;
+    commit(cluster, &group, &other, 8, "").await;
+    cluster.join(&group, &read).await;
+    let codes = delete_offsets(cluster, &group, &[&read, &other]).await;
+    assert_eq!(codes, [86, 0]);
+    assert_eq!(committed(cluster, &group, &read).await.unwrap().0, 7);
+    assert_eq!(committed(cluster, &group, &other).await, None);
+}

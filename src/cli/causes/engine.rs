@@ -148,6 +148,23 @@ pub fn of_offsets(error: &offsets::Error) -> Described {
                 .fact("why", format!("there was no transaction: {because}"))
                 .fact("now", "run the same command again: groups that have moved show as no change")
         }
+        E::PartlyRemoved { removed, failed } => {
+            let mut described = Described::new(
+                "E0417",
+                format!(
+                    "{} of {} groups were not changed",
+                    failed.len(),
+                    failed.len() + removed.len()
+                ),
+            );
+            for group in failed.iter().take(5) {
+                described = described.fact("failed", format!("{} ({})", group.group, group.why));
+            }
+            if !removed.is_empty() {
+                described = described.fact("changed", removed.join(", "));
+            }
+            described.fact("now", "kbr resume goes on with those that are left")
+        }
         E::ReadBack { .. } => Described::new("E0416", message)
             .exit(ExitClass::Damaged)
             .fact("why", "a plain commit in between wins over the transaction")

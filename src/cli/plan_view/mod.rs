@@ -386,6 +386,8 @@ pub enum Typed {
     Saved(String),
     /// `kbr resume RUN`
     Resumed(String),
+    /// `kbr undo RUN`, with the groups that were chosen
+    Undone(String),
 }
 
 impl From<&str> for Typed {
@@ -403,6 +405,7 @@ impl Typed {
             // The arguments are in the plan.
             Self::Saved(file) => return format!("kbr apply {}{options}", quoted(file)),
             Self::Resumed(run) => return format!("kbr resume {run}{options}"),
+            Self::Undone(words) => return format!("kbr undo {words}{options}"),
         };
         if !plan.arguments.is_empty() {
             command.push_str(&format!("{separator} {}", runbook_arguments(plan)));

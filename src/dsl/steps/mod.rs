@@ -2,18 +2,22 @@
 
 mod backup;
 mod blocked;
+mod groups;
 mod load;
 mod offsets;
 mod prepare;
 mod prune;
 mod restore;
 mod saved;
+mod undo;
 
 pub use backup::{BackupRun, backup};
+pub use groups::{RemovalRun, removal};
 pub use load::load;
 pub use offsets::{ResetRun, offsets};
 pub use prune::{PruneRun, UndeleteRun, prune, undelete};
 pub use restore::{RestoreRun, restore};
+pub use undo::{Undo, undo};
 
 use crate::engine;
 use crate::run::StepError;

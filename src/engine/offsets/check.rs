@@ -27,16 +27,20 @@ impl ActiveGroup {
             .iter()
             .map(|(client, host)| format!("{client} ({})", host.trim_start_matches('/')))
             .collect();
-        format!(
-            "{}, subscribed to {}",
-            members.join(", "),
-            self.reads.join(", ")
-        )
+        match (members.is_empty(), self.reads.is_empty()) {
+            (true, _) => format!("its state is {}", self.state),
+            (false, true) => members.join(", "),
+            (false, false) => format!(
+                "{}, subscribed to {}",
+                members.join(", "),
+                self.reads.join(", ")
+            ),
+        }
     }
 }
 
 /// The groups of `wanted` (group → target topics) whose members read one of those topics.
-pub(super) fn active_groups(
+pub(in crate::engine) fn active_groups(
     described: &[GroupDescription],
     wanted: &BTreeMap<&str, BTreeSet<&str>>,
 ) -> Vec<ActiveGroup> {

@@ -88,6 +88,15 @@ pub enum Error {
         /// Why there was no transaction.
         because: String,
     },
+    /// Groups are changed one by one where offsets are deleted, and some were not.
+    #[error(
+        "{} of {} groups were not changed: {}",
+        .failed.len(), .failed.len() + .removed.len(), not_moved(.failed)
+    )]
+    PartlyRemoved {
+        removed: Vec<String>,
+        failed: Vec<NotMoved>,
+    },
     /// Somebody committed in between, and a plain commit wins over the transaction.
     #[error("{} committed offsets read back differently: {}", .rows.len(), differences(.rows))]
     ReadBack { rows: Vec<Difference> },

@@ -319,7 +319,7 @@ fn goal(
             let at = from.ok_or_else(nothing)?;
             return Ok((at, "left where it is".into()));
         }
-        Strategy::Exact => {
+        Strategy::Exact | Strategy::Back(_) => {
             return Err(Blocked::new(
                 Reason::NoMapping,
                 format!("{place}: no restore tells where its records went"),
@@ -437,7 +437,7 @@ fn block_share_groups(world: &World, plan: &mut Plan) {
 }
 
 impl Options {
-    fn takes_partition(&self, place: &TopicPartition) -> bool {
+    pub(in crate::engine) fn takes_partition(&self, place: &TopicPartition) -> bool {
         self.partitions.iter().all(|(topics, partitions)| {
             !topics.matches(&place.topic) || partitions.contains(place.partition)
         })

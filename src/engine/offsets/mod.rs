@@ -5,6 +5,7 @@
 //! after a crash how far it came. The broker checks nothing of an offset commit (design §10), so kbr does.
 
 mod apply;
+mod back;
 mod check;
 mod error;
 mod joined;
@@ -15,6 +16,8 @@ mod resolve;
 mod rows;
 
 pub use apply::{Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile, remaining};
+pub use back::{WayBack, plan_back};
+pub(super) use check::active_groups;
 pub use check::{ActiveGroup, check};
 pub use error::{Difference, Drifted, Error, NotMoved, OutsideLog, Result};
 pub use live::plan_live;

@@ -47,6 +47,8 @@ pub enum Strategy {
     ToGroup(String),
     /// As a file says.
     Manual(Wanted),
+    /// Where they were before this run; made by an undo only.
+    Back(String),
 }
 
 /// What is given along with a strategy's name.
@@ -143,6 +145,7 @@ impl Strategy {
             Self::ToCurrent => "to-current",
             Self::ToGroup(_) => "to-group",
             Self::Manual(_) => "manual",
+            Self::Back(_) => "back",
         }
     }
 

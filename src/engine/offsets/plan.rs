@@ -171,6 +171,8 @@ pub enum Reason {
     /// No restore tells where records went.
     NoMapping,
     ShareGroup,
+    /// Somebody has committed since the run that is undone.
+    MovedSince,
 }
 
 /// Something that stands in the way, and what to do about it.
@@ -182,7 +184,11 @@ pub struct Blocked {
 }
 
 impl Blocked {
-    pub(super) fn new(reason: Reason, what: String, hint: impl Into<Option<&'static str>>) -> Self {
+    pub(in crate::engine) fn new(
+        reason: Reason,
+        what: String,
+        hint: impl Into<Option<&'static str>>,
+    ) -> Self {
         Self {
             reason,
             what,

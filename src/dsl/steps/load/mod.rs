@@ -9,7 +9,7 @@ mod restore;
 use super::blocked::BlockedStep;
 use super::prune::{PruneRun, UndeleteRun};
 use super::saved::{SavedCluster, SavedStore};
-use super::{BackupRun, ResetRun, RestoreRun};
+use super::{BackupRun, RemovalRun, ResetRun, RestoreRun};
 use crate::archive::Archive;
 use crate::dsl::failure::Failure;
 use crate::dsl::reading;
@@ -37,6 +37,7 @@ pub async fn load(saved: &SavedPlan, world: &Arc<World>) -> Result<Plan, StepErr
         resets: BTreeMap::new(),
         prunes: BTreeMap::new(),
         undeletes: BTreeMap::new(),
+        removals: BTreeMap::new(),
     };
     let mut plan = saved.without_items();
     for item in &saved.items {
@@ -95,6 +96,7 @@ struct Loader<'a> {
     resets: BTreeMap<usize, Arc<ResetRun>>,
     prunes: BTreeMap<usize, Arc<PruneRun>>,
     undeletes: BTreeMap<usize, Arc<UndeleteRun>>,
+    removals: BTreeMap<usize, Arc<RemovalRun>>,
 }
 
 impl Loader<'_> {
@@ -125,6 +127,17 @@ impl Loader<'_> {
                     .into_iter()
                     .next()
                     .ok_or_else(|| unfit("a reset without a step"))
+            }
+            ("removal", Some(place)) => {
+                if !self.removals.contains_key(&place) {
+                    let part: Value = self.part(place)?;
+                    let run = Arc::new(RemovalRun {
+                        plan: read(&part["plan"])?,
+                        cluster: self.cluster(read(&part["cluster"])?).await?,
+                    });
+                    self.removals.insert(place, run);
+                }
+                Ok(super::removal(&self.removals[&place]))
             }
             ("prune", Some(place)) => {
                 if !self.prunes.contains_key(&place) {
@@ -186,23 +199,8 @@ impl Loader<'_> {
         Ok(Arc::new(run))
     }
 
-    /// The cluster of this name, if it is still the same one.
     async fn cluster(&self, saved: SavedCluster) -> Result<Cluster, StepError> {
-        let handle = self
-            .world
-            .cluster(&saved.name)
-            .await
-            .map_err(|error| step_error(reading::of_world("cluster", error)))?;
-        match handle.fact.id == saved.id {
-            true => Ok(Cluster(handle)),
-            false => Err(StepError::drift(format!(
-                "cluster {} is another one now; nothing was changed",
-                saved.name
-            ))
-            .fact("planned", format!("id {}", saved.id))
-            .fact("found", format!("id {}", handle.fact.id))
-            .now("let kbr.toml name the cluster that was planned, or plan again")),
-        }
+        cluster(self.world, saved).await
     }
 
     async fn store(&self, saved: SavedStore) -> Result<Arc<StoreHandle>, StepError> {
@@ -234,6 +232,24 @@ impl Loader<'_> {
             .fact("found", format!("id {}", archive.archive_id()))
             .now("put the archive back where it was, or plan again")),
         }
+    }
+}
+
+/// The cluster of this name, if it is still the same one.
+pub(super) async fn cluster(world: &World, saved: SavedCluster) -> Result<Cluster, StepError> {
+    let handle = world
+        .cluster(&saved.name)
+        .await
+        .map_err(|error| step_error(reading::of_world("cluster", error)))?;
+    match handle.fact.id == saved.id {
+        true => Ok(Cluster(handle)),
+        false => Err(StepError::drift(format!(
+            "cluster {} is another one now; nothing was changed",
+            saved.name
+        ))
+        .fact("planned", format!("id {}", saved.id))
+        .fact("found", format!("id {}", handle.fact.id))
+        .now("let kbr.toml name the cluster that was planned, or plan again")),
     }
 }
 
