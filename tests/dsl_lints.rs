@@ -225,7 +225,7 @@ fn a_builder_without_its_terminal_verb_does_nothing() {
     finds_in_restore(
         "let moved = offset_plan(restore(snap).to(dr)); print(moved.rows);",
         &[
-            "W0501 2:13+11 this offset_plan does nothing: it has no `.reset(…)` | kbr docs offset_plan",
+            "W0501 2:13+11 this offset_plan does nothing: it has no `.reset(…)` or `.delete_offsets(…)` | kbr docs offset_plan",
         ],
     );
     // Finished under its name, or given away to a function.

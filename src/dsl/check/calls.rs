@@ -233,14 +233,20 @@ impl Walk<'_> {
             self.literal(entry, index, argument);
         }
         if entry.form == Form::Terminal
-            && entry.name == "reset"
+            && matches!(entry.name, "reset" | "delete_groups" | "delete_offsets")
             && !self.confirmed
             && !self.in_function
         {
             self.warn(
                 "W0502",
-                "a reset without a `confirm` before it".to_string(),
-                "kbr asks right before it anyway; confirm(\"Move the groups?\") says what for",
+                match entry.name {
+                    "reset" => "a reset without a `confirm` before it".to_string(),
+                    name => format!("`{name}` without a `confirm` before it"),
+                },
+                match entry.name {
+                    "reset" => "kbr asks right before it anyway; confirm(\"Move the groups?\") says what for",
+                    _ => "kbr asks right before it anyway; confirm(\"Delete the groups?\") says what for",
+                },
                 position,
             );
         }

@@ -148,6 +148,9 @@ impl Step for ResetStep {
         if lines.is_empty() {
             lines.push(ViewLine::of("no group", Vec::new()));
         }
+        if let (Some(last), Some(expiring)) = (lines.last_mut(), &plan.expiring) {
+            last.notes.push(expiring.text());
+        }
         if let Some(first) = lines.first_mut() {
             let blocked = plan.blocked.iter().map(|blocked| blocked.what.clone());
             first.blocked.extend(blocked);

@@ -6,6 +6,7 @@ pub mod backup;
 pub mod clusters;
 pub mod consumers;
 pub mod general;
+mod groups;
 mod inspections;
 pub mod logs;
 pub mod offsets;
@@ -18,7 +19,7 @@ pub mod routes;
 use super::table::Entry;
 
 /// In the order of the documents.
-pub static TABLES: [&[Entry]; 14] = [
+pub static TABLES: [&[Entry]; 15] = [
     clusters::TABLE,
     consumers::TABLE,
     logs::TABLE,
@@ -31,6 +32,7 @@ pub static TABLES: [&[Entry]; 14] = [
     routes::TABLE,
     records::TABLE,
     offsets::TABLE,
+    groups::TABLE,
     general::TABLE,
     quantities::TABLE,
 ];

@@ -80,19 +80,11 @@ pub static TABLE: &[Entry] = &[
                 PlannedFrom::Restored(_) => offsets::Strategy::Exact,
                 PlannedFrom::Live(_) => offsets::Strategy::ToCurrent,
             };
-            Ok(Dynamic::from(OffsetPlan {
-                host: call.host()?.clone(),
+            Ok(Dynamic::from(OffsetPlan::new(
+                call.host()?.clone(),
                 source,
-                groups: Vec::new(),
-                exclude: Vec::new(),
-                topics: Vec::new(),
-                partitions: Vec::new(),
                 strategy,
-                out_of_range: "block".to_string(),
-                leave_unplaced: false,
-                new_groups: false,
-                planned: Arc::default(),
-            }))
+            )))
         },
     )
     .doc(
@@ -392,6 +384,46 @@ fn texts(of: impl IntoIterator<Item = String>) -> Dynamic {
 }
 
 impl OffsetPlan {
+    fn new(host: Arc<Host>, source: PlannedFrom, strategy: offsets::Strategy) -> Self {
+        Self {
+            host,
+            source,
+            groups: Vec::new(),
+            exclude: Vec::new(),
+            topics: Vec::new(),
+            partitions: Vec::new(),
+            strategy,
+            out_of_range: "block".to_string(),
+            leave_unplaced: false,
+            new_groups: false,
+            planned: Arc::default(),
+        }
+    }
+
+    /// A group of the cluster to where another one is.
+    pub fn copying(host: Arc<Host>, cluster: Cluster, from: String, to: String) -> Self {
+        let strategy = offsets::Strategy::ToGroup(from);
+        Self {
+            groups: vec![to],
+            new_groups: true,
+            ..Self::new(host, PlannedFrom::Live(cluster), strategy)
+        }
+    }
+
+    /// The cluster and what is selected of its groups; an error for the plan of a restore.
+    pub fn of_live(&self, verb: &str) -> Result<(Cluster, offsets::Options), Failure> {
+        match &self.source {
+            PlannedFrom::Live(cluster) => Ok((cluster.clone(), self.options()?)),
+            PlannedFrom::Restored(_) => Err(Failure::script(
+                "E0218",
+                format!("`{verb}` is about a cluster's own groups, not about those of a restore"),
+            )
+            .help(format!(
+                "offset_plan(cluster(\"dr\")).groups(\"…\").{verb}()"
+            ))),
+        }
+    }
+
     /// With other options it is another plan.
     fn changed(mut self) -> Self {
         self.planned = Arc::default();
@@ -422,9 +454,9 @@ impl OffsetPlan {
         })
     }
 
-    fn make(&self) -> Result<offsets::Plan, Failure> {
+    fn options(&self) -> Result<offsets::Options, Failure> {
         let wrong = |error: offsets::Error| Failure::script("E0212", error.to_string());
-        let mut options = offsets::Options {
+        Ok(offsets::Options {
             groups: selection(&self.groups, &self.exclude)?,
             topics: selection(&self.topics, &[])?,
             partitions: self
@@ -436,7 +468,11 @@ impl OffsetPlan {
             out_of_range: offsets::OutOfRange::parse(&self.out_of_range).map_err(wrong)?,
             leave_unplaced: self.leave_unplaced,
             new_groups: self.new_groups,
-        };
+        })
+    }
+
+    fn make(&self) -> Result<offsets::Plan, Failure> {
+        let mut options = self.options()?;
         let cluster = &self.source.cluster().0;
         let of_cluster = |error| {
             Failure::from_below("E0330", error)

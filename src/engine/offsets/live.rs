@@ -4,6 +4,7 @@
 //! where that tool silently takes the nearest end of the log, a row is blocked unless clamping was asked for.
 
 use super::error::{Error, Result};
+use super::expiry::SOON_MINUTES;
 use super::options::{Options, OutOfRange, Strategy};
 use super::plan::{Blocked, Plan, Reason, Row, Skipped, Why};
 use super::resolve::{At, Current};
@@ -70,6 +71,12 @@ pub async fn plan_live(target: &Client, options: &Options, now: TimestampMs) -> 
     let mut plan = resolve_live(&world, options, now);
     plan.target_cluster_id = target.cluster_id().to_string();
     super::resolve::block_what_is_active(&mut plan, target).await?;
+    let known = world
+        .groups
+        .iter()
+        .map(|group| group.group.clone())
+        .collect();
+    super::expiry::note(&mut plan, &known, SOON_MINUTES, target).await?;
     Ok(plan)
 }
 
@@ -168,6 +175,7 @@ pub(super) fn resolve_live(world: &World, options: &Options, now: TimestampMs) -
         skipped: Vec::new(),
         blocked: Vec::new(),
         active: Vec::new(),
+        expiring: None,
     };
     plan.blocked = nothing_selected(world, options, &plan);
     block_share_groups(world, &mut plan);

@@ -1,6 +1,7 @@
 //! The offset plan as a value: one row per group and partition, with where to, why, and what stands in the way.
 
 use super::check::ActiveGroup;
+use super::expiry::Expiring;
 use super::options::{OutOfRange, Strategy};
 use crate::base::text::grouped;
 use crate::base::{Offset, PartitionId, TopicPartition};
@@ -23,6 +24,9 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
     /// Groups that read a target topic right now; their rows are blocked.
     pub active: Vec<ActiveGroup>,
+    /// Groups that brokers will drop soon unless somebody joins them.
+    #[serde(default)]
+    pub expiring: Option<Expiring>,
 }
 
 /// One group's way on one partition.

@@ -2,6 +2,7 @@
 
 use super::check::{ActiveGroup, active_groups};
 use super::error::{Error, Result};
+use super::expiry::SOON_MINUTES;
 use super::joined::{self, Joined};
 use super::options::{Options, OutOfRange, Strategy};
 use super::plan::{Blocked, Plan, Reason, Row, Skipped, Why};
@@ -112,6 +113,10 @@ pub async fn plan(source: &Source, target: &Client, options: &Options) -> Result
     plan.target_cluster_id = target.cluster_id().to_string();
     let active = active_groups(&described, &topics_by_group(&plan));
     block_active(&mut plan, active);
+    let known = target.list_groups().await?.into_iter();
+    let known = known.map(|group| group.group).collect();
+    // A failover's consumers start right behind it: only what is shorter than usual is worth a word.
+    super::expiry::note(&mut plan, &known, SOON_MINUTES - 1, target).await?;
     Ok(plan)
 }
 
@@ -233,6 +238,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
         skipped: skipped.finish(),
         blocked: Vec::new(),
         active: Vec::new(),
+        expiring: None,
     };
     plan.blocked = nothing_selected(source, options, &plan);
     if options.leave_unplaced {

@@ -122,6 +122,12 @@ fn broker_entries(cx: &Context<'_>) -> Vec<Entry> {
             DEFAULT_CONFIG,
         ),
         (
+            "offsets.retention.minutes".to_string(),
+            "10080".to_string(),
+            Kind::Int,
+            DEFAULT_CONFIG,
+        ),
+        (
             "num.partitions".to_string(),
             options.default_partitions.to_string(),
             Kind::Int,

@@ -1,0 +1,104 @@
+//! What a runbook does to whole groups of a live cluster: delete them, delete some of their offsets, copy them.
+
+use super::clusters::Cluster;
+use super::offsets::OffsetPlan;
+use super::restore::{patterns, selection};
+use crate::dsl::failure::Failure;
+use crate::dsl::invocation::Invocation;
+use crate::dsl::kind::Kind;
+use crate::dsl::steps::{self, RemovalRun};
+use crate::dsl::table::{Entry, Parameter};
+use crate::engine::groups::{Removal, plan_groups, plan_offsets};
+use crate::engine::offsets::{Blocked, Error, Reason};
+use rhai::Dynamic;
+use std::sync::Arc;
+
+pub static TABLE: &[Entry] = &[
+    Entry::terminal(
+        Kind::Cluster,
+        "delete_groups",
+        &[Parameter::many("names", &[Kind::Text])],
+        Kind::Nothing,
+        |call| {
+            call.host()?.refuse_effects("delete_groups")?;
+            let cluster: Cluster = call.me()?;
+            let groups = selection(&patterns(call)?, &[])?;
+            let planned = call.wait(plan_groups(&cluster.0.client, &groups))?;
+            add(call, cluster, planned)
+        },
+    )
+    .doc(
+        "Deletes groups with everything they have committed: names, globs or regular expressions between slashes. A gated \
+         step; a group with members is refused. What they had committed is in the journal, and `kbr undo` commits it again.",
+    )
+    .example("cluster(\"dr\").delete_groups(\"console-*\");"),
+    Entry::terminal(Kind::OffsetPlan, "delete_offsets", &[], Kind::Nothing, |call| {
+        call.host()?.refuse_effects("delete_offsets")?;
+        let plan: OffsetPlan = call.me()?;
+        let (cluster, options) = plan.of_live("delete_offsets")?;
+        let planned = call.wait(plan_offsets(&cluster.0.client, &options))?;
+        add(call, cluster, planned)
+    })
+    .doc(
+        "Deletes the committed offsets that groups, topics and partitions select, and leaves the groups: a consumer then begins \
+         where its own settings say. A gated step; a group whose members read one of the topics is refused. `kbr undo` commits \
+         them again.",
+    )
+    .example("offset_plan(dr).groups(\"audit\").topics(\"orders\").delete_offsets();"),
+    Entry::method(
+        Kind::Cluster,
+        "copy_group",
+        &[
+            Parameter::one("from", &[Kind::Text]),
+            Parameter::one("to", &[Kind::Text]),
+        ],
+        Kind::OffsetPlan,
+        |call| {
+            let (from, to) = (call.text(0)?, call.text(1)?);
+            let host = call.host()?.clone();
+            Ok(Dynamic::from(OffsetPlan::copying(host, call.me()?, from, to)))
+        },
+    )
+    .doc(
+        "An offset plan that puts one group where another one is, with the same metadata, and makes it if it is not there: \
+         `offset_plan(dr).groups(to).strategy(\"to-group\", from).new_groups(true)`.",
+    )
+    .example("dr.copy_group(\"audit\", \"audit-2\").reset();"),
+];
+
+/// Adds the step, unless something else of the plan changes the same.
+fn add(
+    call: &Invocation,
+    cluster: Cluster,
+    planned: Result<Removal, Error>,
+) -> Result<Dynamic, Failure> {
+    let host = call.host()?;
+    let mut plan = planned.map_err(|error| {
+        Failure::from_below("E0330", error).prefixed(format!("planning on {}", cluster.0.name))
+    })?;
+    let mut again = Vec::new();
+    for group in &plan.groups {
+        let mut changes = vec![format!("group {}", group.group)];
+        if !plan.whole {
+            changes.clear();
+        }
+        let offsets = group.offsets.iter();
+        changes.extend(offsets.map(|at| format!("group {} on {}", group.group, at.place())));
+        for what in changes {
+            if !host.changes_first(&plan.cluster_id, what) && !again.contains(&group.group) {
+                again.push(group.group.clone());
+            }
+        }
+    }
+    // It was planned against the offsets as they are, and would find them as the earlier step leaves them.
+    plan.blocked.extend(again.into_iter().map(|group| Blocked {
+        reason: Reason::SameTarget,
+        what: format!("an earlier step of this runbook changes group {group} already"),
+        hint: Some("change each group once".to_string()),
+    }));
+    host.add_step(
+        steps::removal(&Arc::new(RemovalRun { plan, cluster })),
+        call.position,
+    );
+    Ok(Dynamic::UNIT)
+}
