@@ -202,3 +202,84 @@ async fn a_group_is_copied_or_made_and_the_plan_says_how_long_it_lasts() {
     );
     assert_eq!(scene.committed("new"), [(0, 10), (1, 10)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_is_moved_under_its_members_only_by_force_which_is_asked_by_itself() {
+    let scene = scene().await;
+    let member = Member::join(&address(&scene), "audit", "orders").await;
+    let move_to = |options: &str| {
+        format!(
+            "let moved = offset_plan(dr).groups(\"audit\", \"late\").topics(\"orders\").strategy(\"earliest\"){options};\n\
+             confirm(\"Move them?\");\nmoved.reset();"
+        )
+    };
+    let plan = planned(&scene, &move_to("")).text();
+    assert!(plan.contains("group audit is active"), "{plan}");
+    let forced = move_to(".force(true)");
+    let plan = planned(&scene, &forced);
+    let text = plan.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("asks first: moves audit under its members"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "forced: audit has members: kbr (127.0.0.1), subscribed to orders. Their next commit overwrites this."
+        ),
+        "{text}"
+    );
+    // The word of the confirm is not the word for this.
+    let words = ["run", "groups.rhai", "--execute"];
+    let refused = scene.at_terminal(&words, "yes\ndr\n\n");
+    assert_eq!(refused.code, 3, "{}", refused.text());
+    assert!(
+        refused.stdout.contains("Type force to go on"),
+        "{}",
+        refused.text()
+    );
+    assert_eq!(
+        scene.dr.committed("audit")[&("orders".to_string(), 0)]
+            .offset
+            .0,
+        4
+    );
+    // Where its members have committed meanwhile is no drift, and is what an undo puts back.
+    let digest = plan.digest();
+    scene.dr.set_committed("audit", "orders", 0, 5, "by hand");
+    assert_eq!(planned(&scene, &forced).digest(), digest);
+    let run = done(&scene, &["run", "groups.rhai"]);
+    assert_eq!(scene.committed("audit"), [(0, 0), (1, 0), (0, 5)]);
+    member.leave().await;
+    done(&scene, &["undo", &run]);
+    let back = &scene.dr.committed("audit")[&("orders".to_string(), 0)];
+    assert_eq!((back.offset.0, back.metadata.as_str()), (5, "by hand"));
+    assert_eq!(scene.committed("late"), [(0, 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_not_there_when_force_was_planned_is_still_refused() {
+    let scene = scene().await;
+    let member = Member::join(&address(&scene), "audit", "orders").await;
+    let file = scene.folder.file("plan.json").display().to_string();
+    planned(
+        &scene,
+        "offset_plan(dr).groups(\"audit\", \"late\").topics(\"orders\").strategy(\"earliest\").force(true).reset();",
+    );
+    let saved = scene
+        .kbr(&["run", "groups.rhai", "--save", &file])
+        .expect(0);
+    let late = Member::join(&address(&scene), "late", "orders").await;
+    let digest = saved.digest();
+    let text = scene
+        .kbr(&["apply", &file, "--execute", "--confirm", &digest])
+        .expect(1)
+        .text();
+    assert!(text.contains("group late is active"), "{text}");
+    assert_eq!(scene.committed("late"), [(0, 1)]);
+    late.leave().await;
+    scene
+        .kbr(&["apply", &file, "--execute", "--confirm", &digest])
+        .expect(0);
+    assert_eq!(scene.committed("late"), [(0, 0), (1, 0)]);
+    member.leave().await;
+}

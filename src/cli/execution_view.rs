@@ -71,14 +71,16 @@ impl<'a> ExecutionView<'a> {
     /// The gate's ruler and the steps it covers.
     fn section(&self, section: &GateSection, style: Style) -> String {
         let view = PlanView::new(self.plan, style, false);
-        let title = match &section.text {
-            Some(text) => format!("confirm: {text}"),
-            None => {
-                let reason = section.steps.first().map(|(_, gate)| gate.reason.as_str());
-                format!("confirm: {}", reason.unwrap_or("go on?"))
-            }
+        let first = section.steps.first().map(|(_, gate)| gate);
+        let mut out = match (&section.text, first) {
+            (Some(text), _) => view.ruler(&format!("confirm: {text}")),
+            (None, Some(gate)) => view.gate_ruler(gate, "confirm"),
+            (None, None) => view.ruler("confirm: go on?"),
         };
-        let mut out = view.ruler(&title);
+        let paint = match first {
+            Some(gate) if gate.alone => Paint::Red,
+            _ => Paint::Plain,
+        };
         let mut notes: Vec<&str> = Vec::new();
         for (planned, gate) in &section.steps {
             if let Some(step) = self.document(planned.ordinal) {
@@ -92,7 +94,7 @@ impl<'a> ExecutionView<'a> {
         }
         for note in notes {
             for line in wrapped(note, style.width - 8) {
-                out.push_str(&format!("        {line}\n"));
+                out.push_str(&format!("        {}\n", style.paint(paint, &line)));
             }
         }
         out
@@ -385,6 +387,9 @@ impl Approver for ExecutionView<'_> {
         }
         let what = match question.section.steps.len() {
             0 => "Type yes".to_string(),
+            _ if question.section.steps.iter().any(|(_, gate)| gate.alone) => {
+                format!("Type {}", question.word)
+            }
             _ if question.word.contains(' ') => {
                 format!("Type the clusters' names ({})", question.word)
             }

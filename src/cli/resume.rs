@@ -139,7 +139,7 @@ fn shown(record: &RunRecord, so_far: &SoFar, plan: &Plan, detail: bool) -> Strin
             }
             ItemDocument::Step(step) => {
                 if let Some(gate) = question.and_then(|section| section.steps.first()) {
-                    out.push_str(&view.ruler(&format!("asks first: {}", gate.1.reason)));
+                    out.push_str(&view.gate_ruler(&gate.1, "asks first"));
                 }
                 let fate = record
                     .steps

@@ -213,7 +213,7 @@ impl Plan {
     /// Every question that execution asks, in order.
     ///
     /// A `confirm` covers the gated steps up to the next one, and is asked even if there are none: its author
-    /// wanted to be asked. A gated step before the first `confirm` is a question of its own.
+    /// wanted to be asked. A gate that is asked alone is a question of its own all the same. A gated step before the first `confirm` is a question of its own.
     pub fn gates(&self) -> Vec<GateSection> {
         let mut sections: Vec<GateSection> = Vec::new();
         let mut confirm: Option<usize> = None;
@@ -234,7 +234,7 @@ impl Plan {
                     if planned.step.view().no_change {
                         continue;
                     }
-                    match confirm {
+                    match confirm.filter(|_| !gate.alone) {
                         Some(section) => sections[section].steps.push((planned.clone(), gate)),
                         None => sections.push(GateSection {
                             text: None,

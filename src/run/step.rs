@@ -118,6 +118,9 @@ pub struct ViewLine {
     /// Indented lines below, always shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Indented lines below, in red: what is done although it may go wrong.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dangers: Vec<String>,
     /// Indented lines below that stand in the way; shown in red and ended by `blocked`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<String>,
@@ -237,6 +240,9 @@ pub struct Gate {
     /// Below them: `One transaction: both move or neither.`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Asked by itself whatever `confirm` stands before it, and in red.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
 }
 
 impl Gate {
@@ -246,6 +252,7 @@ impl Gate {
             word: word.into(),
             lines: Vec::new(),
             notes: Vec::new(),
+            alone: false,
         }
     }
 }

@@ -114,10 +114,10 @@ impl<'a> PlanView<'a> {
                     out.push_str(&self.ruler(&format!("confirm: {text}")));
                 }
                 ItemDocument::Step(step) => {
-                    if let (Some(gate), false, StepStatus::Change) =
-                        (&step.gate, confirmed, step.status)
+                    if let (Some(gate), StepStatus::Change) = (&step.gate, step.status)
+                        && (gate.alone || !confirmed)
                     {
-                        out.push_str(&self.ruler(&format!("asks first: {}", gate.reason)));
+                        out.push_str(&self.gate_ruler(gate, "asks first"));
                     }
                     out.push_str(&self.step(step, ' ', None));
                 }
@@ -138,11 +138,24 @@ impl<'a> PlanView<'a> {
 
     /// `     ── confirm: Move 2 groups on dr? ─────────…`
     pub fn ruler(&self, text: &str) -> String {
+        self.ruled(text, Paint::Bold)
+    }
+
+    fn ruled(&self, text: &str, paint: Paint) -> String {
         let text = text.lines().next().unwrap_or("");
         let head = format!("     ── {text} ");
         let rest = self.style.width.saturating_sub(width(&head)).max(2);
         let line = format!("{head}{}", "─".repeat(rest));
-        format!("{}\n", self.style.paint(Paint::Bold, &line))
+        format!("{}\n", self.style.paint(paint, &line))
+    }
+
+    /// The same above a gated step; in red for one that is asked alone.
+    pub fn gate_ruler(&self, gate: &Gate, word: &str) -> String {
+        let text = format!("{word}: {}", gate.reason);
+        match gate.alone {
+            true => self.ruled(&text, Paint::Red),
+            false => self.ruler(&text),
+        }
     }
 
     /// One step with its notes. `mark` stands before the ordinal; `time` ends the first line.
@@ -189,6 +202,9 @@ impl<'a> PlanView<'a> {
             }
             for note in line.notes.iter().filter(|_| self.notes) {
                 out.push_str(&self.indented(note, Paint::Grey));
+            }
+            for danger in line.dangers.iter().filter(|_| self.notes) {
+                out.push_str(&self.indented(danger, Paint::Red));
             }
             for blocked in &line.blocked {
                 out.push_str(&self.in_the_way(blocked));

@@ -347,3 +347,34 @@ fn about_how_long_it_takes_is_told_where_that_matters() {
     assert!(summary(&[3_600_000, 300_000]).contains(" · about 1 h 5 min · "));
     assert!(!summary(&[1_000, 500]).contains("about"));
 }
+
+#[test]
+fn what_is_forced_is_asked_by_itself_and_in_red_whatever_was_confirmed() {
+    let mut plan = failover();
+    let mut forced = reset();
+    let mut line = group("checkout-api", "41");
+    line.dangers = vec!["forced: checkout-api has members".to_string()];
+    forced.view.lines = vec![line];
+    let mut gate = Gate::new("moves checkout-api under its members", "force");
+    gate.alone = true;
+    forced.gate = Some(gate);
+    plan.add_step(Arc::new(forced), None);
+    let document = plan.document();
+    let style = Style {
+        colour: true,
+        width: 80,
+    };
+    let text = PlanView::new(&document, style, false).draw();
+    let red = |what: &str| {
+        text.lines()
+            .any(|line| line.contains("\x1b[31m") && line.contains(what))
+    };
+    assert!(
+        red("asks first: moves checkout-api under its members"),
+        "{text}"
+    );
+    assert!(red("forced: checkout-api has members"), "{text}");
+    let gates = plan.gates();
+    let words: Vec<String> = gates.iter().map(crate::run::GateSection::word).collect();
+    assert_eq!(words, ["yes", "force"]);
+}

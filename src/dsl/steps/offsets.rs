@@ -51,7 +51,7 @@ impl ResetStep {
                     "group": row.group,
                     "topic": row.target_topic,
                     "partition": row.target_partition,
-                    "from": row.from,
+                    "from": row.from.filter(|_| !self.run.plan.is_forced(row)),
                     "to": row.target.as_ref().ok(),
                     "metadata": row.metadata,
                 })
@@ -98,6 +98,13 @@ impl ResetStep {
                 Cell::number(grouped(i128::from(summary.lag_after))).before("lag after"),
             ],
         );
+        let forced = self.run.plan.forced_groups().iter();
+        line.dangers = forced
+            .filter(|active| {
+                active.group == summary.group && active.reads.contains(&summary.target_topic)
+            })
+            .map(|active| format!("forced: {}", overwritten(active)))
+            .collect();
         line.blocked = rows
             .iter()
             .filter_map(|row| row.target.as_ref().err())
@@ -112,6 +119,15 @@ impl ResetStep {
         });
         line
     }
+}
+
+/// What a forced group must be known to have.
+fn overwritten(group: &offsets::ActiveGroup) -> String {
+    format!(
+        "{} has members: {}. Their next commit overwrites this.",
+        group.group,
+        group.members_text()
+    )
 }
 
 fn detail(row: &offsets::Row) -> Vec<String> {
@@ -179,6 +195,7 @@ impl Step for ResetStep {
             "target": plan.target_cluster_id,
             "strategy": value(&plan.strategy),
             "out_of_range": value(&plan.out_of_range),
+            "forced": plan.forced_groups().iter().map(|group| &group.group).collect::<Vec<_>>(),
             "rows": self.rows(),
             "blocked": plan.blocks().iter().map(|blocked| &blocked.what).collect::<Vec<_>>(),
         })
@@ -205,10 +222,19 @@ impl Step for ResetStep {
     fn gate(&self) -> Option<Gate> {
         let plan = &self.run.plan;
         let name = &self.run.cluster.0.name;
-        let mut gate = Gate::new(
-            format!("moves committed offsets of {}", self.groups()),
-            name,
-        );
+        let forced = plan.forced_groups();
+        let mut gate = match forced {
+            [] => Gate::new(
+                format!("moves committed offsets of {}", self.groups()),
+                name,
+            ),
+            [one] => Gate::new(format!("moves {} under its members", one.group), "force"),
+            many => Gate::new(
+                format!("moves {} groups under their members", many.len()),
+                "force",
+            ),
+        };
+        gate.alone = !forced.is_empty();
         gate.lines = plan
             .summaries()
             .iter()
@@ -229,6 +255,7 @@ impl Step for ResetStep {
             2 => "One transaction: both move or neither.".to_string(),
             _ => "One transaction: all move or none does.".to_string(),
         }];
+        gate.notes.extend(forced.iter().map(overwritten));
         Some(gate)
     }
 
@@ -252,8 +279,11 @@ impl Step for ResetStep {
     }
 
     async fn old_values(&self, _context: &StepContext) -> Result<Value, StepError> {
-        let rows = self.run.plan.rows.iter().filter(|row| row.is_change());
+        let client = &self.run.cluster.0.client;
+        let rows = offsets::replaced(&self.run.plan, client).await;
+        let rows = rows.map_err(|error| self.error(error))?;
         let old: Vec<Value> = rows
+            .iter()
             .map(|row| {
                 json!({
                     "group": row.group,

@@ -45,6 +45,19 @@ pub static TABLE: &[Entry] = &[
          them again.",
     )
     .example("offset_plan(dr).groups(\"audit\").topics(\"orders\").delete_offsets();"),
+    Entry::option(
+        Kind::OffsetPlan,
+        "force",
+        &[Parameter::one("forced", &[Kind::Flag])],
+        "false",
+        |call| Ok(Dynamic::from(call.me::<OffsetPlan>()?.forced(call.argument(0)?))),
+    )
+    .doc(
+        "Moves a group also while its members read the topic: a transaction takes that, but a member goes on where it is and \
+         overwrites the reset with its next commit. Useful where members hang, or are restarted right after. Asked by itself, \
+         whatever `confirm` says, with the members named.",
+    )
+    .example("offset_plan(dr).groups(\"audit\").strategy(\"earliest\").force(true)"),
     Entry::method(
         Kind::Cluster,
         "copy_group",

@@ -38,6 +38,7 @@ pub struct OffsetPlan {
     out_of_range: String,
     leave_unplaced: bool,
     new_groups: bool,
+    force: bool,
     /// Shared by copies of the same options; an option makes a new one.
     planned: Arc<Mutex<Option<Arc<offsets::Plan>>>>,
 }
@@ -384,6 +385,12 @@ fn texts(of: impl IntoIterator<Item = String>) -> Dynamic {
 }
 
 impl OffsetPlan {
+    /// The same plan, moving groups under their members as well.
+    pub fn forced(mut self, forced: bool) -> Self {
+        self.force = forced;
+        self.changed()
+    }
+
     fn new(host: Arc<Host>, source: PlannedFrom, strategy: offsets::Strategy) -> Self {
         Self {
             host,
@@ -396,6 +403,7 @@ impl OffsetPlan {
             out_of_range: "block".to_string(),
             leave_unplaced: false,
             new_groups: false,
+            force: false,
             planned: Arc::default(),
         }
     }
@@ -468,6 +476,7 @@ impl OffsetPlan {
             out_of_range: offsets::OutOfRange::parse(&self.out_of_range).map_err(wrong)?,
             leave_unplaced: self.leave_unplaced,
             new_groups: self.new_groups,
+            force: self.force,
         })
     }
 

@@ -147,6 +147,22 @@ fn refused(partition: &str, code: ErrorCode) -> String {
     }
 }
 
+/// What each row replaces: as it was planned, or where members have moved it since.
+pub async fn replaced(plan: &Plan, target: &Client) -> Result<Vec<super::plan::Row>> {
+    let mut rows: Vec<_> = plan.rows.clone();
+    rows.retain(|row| plan.is_committed(row));
+    if !plan.forced_groups().is_empty() {
+        let current = committed(target, &plan.group_names()).await?;
+        for row in rows.iter_mut().filter(|row| plan.is_forced(row)) {
+            let now = current.get(&row.group);
+            let now = now.and_then(|offsets| offsets.get(&row.target_partition()));
+            row.from = now.map(|committed| committed.offset);
+            row.from_metadata = now.map(|committed| committed.metadata.clone());
+        }
+    }
+    Ok(rows)
+}
+
 /// Compares every row with what the target says now; the first difference in each is enough to fail.
 pub async fn read_back(plan: &Plan, target: &Client) -> Result<()> {
     let groups = plan.group_names();
@@ -172,7 +188,7 @@ fn differences(plan: &Plan, current: &Current) -> Vec<Difference> {
         let right = found.is_some_and(|found| found.offset == wanted);
         // A row that was right from the start is not written, so its metadata stays what it was.
         let metadata_right =
-            !row.is_change() || found.is_some_and(|found| found.metadata == row.metadata);
+            !plan.is_committed(row) || found.is_some_and(|found| found.metadata == row.metadata);
         if !right || !metadata_right {
             rows.push(Difference {
                 group: row.group.clone(),
@@ -221,8 +237,8 @@ fn judge(plan: &Plan, current: &Current) -> Reconciled {
             .and_then(|offsets| offsets.get(&partition))
             .map(|committed| committed.offset);
         if found == Some(wanted) {
-            moved += usize::from(row.is_change());
-        } else if found == row.from {
+            moved += usize::from(plan.is_committed(row));
+        } else if found == row.from || plan.is_forced(row) {
             left += 1;
         } else {
             foreign.push(Difference {

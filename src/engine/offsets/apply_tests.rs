@@ -32,6 +32,7 @@ fn plan() -> Plan {
         skipped: vec![],
         blocked: vec![],
         active: vec![],
+        forced: false,
         expiring: None,
     }
 }

@@ -83,6 +83,7 @@ fn resolve_back(run: &str, ways: &[WayBack], found: &Found, logs: &Logs) -> (Pla
         skipped: Vec::new(),
         blocked: Vec::new(),
         active: Vec::new(),
+        forced: false,
         expiring: None,
     };
     (plan, Removal::of_offsets("", removed))

@@ -102,7 +102,9 @@ pub async fn check(plan: &Plan, target: &Client) -> Result<()> {
     for (_, description) in target.describe_groups(&groups).await? {
         described.push(description?);
     }
-    let active = active_groups(&described, &topics_by_group(plan));
+    let mut active = active_groups(&described, &topics_by_group(plan));
+    let forced = plan.forced_groups();
+    active.retain(|now| !forced.iter().any(|planned| planned.group == now.group));
     if !active.is_empty() {
         return Err(Error::GroupsActive { groups: active });
     }
@@ -130,7 +132,8 @@ pub(super) async fn committed(target: &Client, groups: &[String]) -> Result<Curr
 
 fn drifted(plan: &Plan, current: &Current) -> Vec<Drifted> {
     let mut drifted = Vec::new();
-    for row in &plan.rows {
+    // Where members commit on and on, no planned place would hold.
+    for row in plan.rows.iter().filter(|row| !plan.is_forced(row)) {
         let partition = row.target_partition();
         let found = current
             .get(&row.group)

@@ -175,6 +175,7 @@ pub(super) fn resolve_live(world: &World, options: &Options, now: TimestampMs) -
         skipped: Vec::new(),
         blocked: Vec::new(),
         active: Vec::new(),
+        forced: options.force,
         expiring: None,
     };
     plan.blocked = nothing_selected(world, options, &plan);

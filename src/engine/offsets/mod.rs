@@ -16,7 +16,9 @@ mod plan;
 mod resolve;
 mod rows;
 
-pub use apply::{Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile, remaining};
+pub use apply::{
+    Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile, remaining, replaced,
+};
 pub use back::{WayBack, plan_back};
 pub(super) use check::active_groups;
 pub use check::{ActiveGroup, check};

@@ -20,6 +20,8 @@ pub struct Options {
     pub leave_unplaced: bool,
     /// A group that is named and not there is made by its first commit.
     pub new_groups: bool,
+    /// Groups whose members read a topic are moved on it all the same.
+    pub force: bool,
 }
 
 /// How a committed offset becomes one at the target.

@@ -24,6 +24,10 @@ pub struct Plan {
     pub blocked: Vec<Blocked>,
     /// Groups that read a target topic right now; their rows are blocked.
     pub active: Vec<ActiveGroup>,
+    /// Those groups are moved all the same: their rows are committed whatever stands there, and nothing tells whether a
+    /// member overwrites them a moment later.
+    #[serde(default)]
+    pub forced: bool,
     /// Groups that brokers will drop soon unless somebody joins them.
     #[serde(default)]
     pub expiring: Option<Expiring>,
@@ -260,9 +264,34 @@ impl Plan {
         !self.blocked.is_empty() || self.rows.iter().any(|row| row.target.is_err())
     }
 
+    /// Whether members of its group read what it moves, and it is moved all the same.
+    pub fn is_forced(&self, row: &Row) -> bool {
+        self.forced
+            && self
+                .active
+                .iter()
+                .any(|active| active.group == row.group && active.reads.contains(&row.target_topic))
+    }
+
+    /// The groups that are moved under their members.
+    pub fn forced_groups(&self) -> &[ActiveGroup] {
+        match self.forced {
+            true => &self.active,
+            false => &[],
+        }
+    }
+
+    /// Whether it is committed: what is elsewhere, and what members may have moved meanwhile.
+    pub fn is_committed(&self, row: &Row) -> bool {
+        row.target.is_ok() && (row.is_change() || self.is_forced(row))
+    }
+
     /// Rows whose offset really changes.
     pub fn changes(&self) -> usize {
-        self.rows.iter().filter(|row| row.is_change()).count()
+        self.rows
+            .iter()
+            .filter(|row| self.is_committed(row))
+            .count()
     }
 
     /// The plan in one line per group and target topic, sorted.
@@ -314,7 +343,7 @@ impl Plan {
     /// What to commit: rows that change, by group.
     pub fn commits(&self) -> BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>> {
         let mut groups: BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>> = BTreeMap::new();
-        for row in self.rows.iter().filter(|row| row.is_change()) {
+        for row in self.rows.iter().filter(|row| self.is_committed(row)) {
             if let Ok(offset) = row.target {
                 groups.entry(row.group.clone()).or_default().insert(
                     row.target_partition(),

@@ -148,7 +148,7 @@ pub(super) fn topics_by_group(plan: &Plan) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 fn block_active(plan: &mut Plan, active: Vec<ActiveGroup>) {
-    for group in &active {
+    for group in active.iter().filter(|_| !plan.forced) {
         for row in &mut plan.rows {
             if row.group == group.group && group.reads.contains(&row.target_topic) {
                 row.block(Blocked::new(
@@ -238,6 +238,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
         skipped: skipped.finish(),
         blocked: Vec::new(),
         active: Vec::new(),
+        forced: options.force,
         expiring: None,
     };
     plan.blocked = nothing_selected(source, options, &plan);
