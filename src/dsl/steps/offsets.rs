@@ -26,24 +26,46 @@ pub struct ResetRun {
     pub cluster: Cluster,
 }
 
-/// One step: all of its groups move or none does.
+/// One step, all of whose groups move or none does; several of them if it is more than one transaction takes.
 pub fn offsets(run: &Arc<ResetRun>) -> Vec<Arc<dyn Step>> {
-    vec![Arc::new(ResetStep { run: run.clone() })]
+    let chunks: Vec<Arc<Plan>> = match run.plan.fits() {
+        true => vec![run.plan.clone()],
+        false => run.plan.chunks().into_iter().map(Arc::new).collect(),
+    };
+    let of = chunks.len();
+    let step = |(index, plan): (usize, Arc<Plan>)| -> Arc<dyn Step> {
+        Arc::new(ResetStep {
+            run: run.clone(),
+            plan,
+            index,
+            of,
+        })
+    };
+    chunks.into_iter().enumerate().map(step).collect()
 }
 
 struct ResetStep {
     run: Arc<ResetRun>,
+    /// Its part of the run's plan.
+    plan: Arc<Plan>,
+    /// Its place among so many parts.
+    index: usize,
+    of: usize,
 }
 
 impl ResetStep {
     fn groups(&self) -> String {
-        counted(self.run.plan.group_names().len() as i64, "group")
+        counted(self.plan.group_names().len() as i64, "group")
+    }
+
+    /// `transaction 2 of 3`
+    fn part(&self) -> Option<String> {
+        (self.of > 1).then(|| format!("transaction {} of {}", self.index + 1, self.of))
     }
 
     /// What it changes, in the terms of the commit: group, partition, from, to.
     fn rows(&self) -> Vec<Value> {
-        self.run
-            .plan
+        self.plan
             .rows
             .iter()
             .map(|row| {
@@ -51,7 +73,7 @@ impl ResetStep {
                     "group": row.group,
                     "topic": row.target_topic,
                     "partition": row.target_partition,
-                    "from": row.from.filter(|_| !self.run.plan.is_forced(row)),
+                    "from": row.from.filter(|_| !self.plan.is_forced(row)),
                     "to": row.target.as_ref().ok(),
                     "metadata": row.metadata,
                 })
@@ -69,7 +91,7 @@ impl ResetStep {
         let of_line = |row: &&offsets::Row| {
             row.group == summary.group && row.target_topic == summary.target_topic
         };
-        let rows: Vec<&offsets::Row> = self.run.plan.rows.iter().filter(of_line).collect();
+        let rows: Vec<&offsets::Row> = self.plan.rows.iter().filter(of_line).collect();
         let (again, skipped) = rows.iter().fold((0, 0), |(again, skipped), row| {
             let (more, beyond) = row.why.again_and_skipped();
             (again + more, skipped + beyond)
@@ -86,7 +108,7 @@ impl ResetStep {
             said.push(format!("skips {}", grouped(skipped)));
         }
         let exactness = match said.is_empty() {
-            true => self.run.plan.strategy.name().to_string(),
+            true => self.plan.strategy.name().to_string(),
             false => said.join(", "),
         };
         let mut line = ViewLine::of(
@@ -98,7 +120,7 @@ impl ResetStep {
                 Cell::number(grouped(i128::from(summary.lag_after))).before("lag after"),
             ],
         );
-        let forced = self.run.plan.forced_groups().iter();
+        let forced = self.plan.forced_groups().iter();
         line.dangers = forced
             .filter(|active| {
                 active.group == summary.group && active.reads.contains(&summary.target_topic)
@@ -155,7 +177,7 @@ impl Step for ResetStep {
     }
 
     fn view(&self) -> StepView {
-        let plan = &self.run.plan;
+        let plan = &self.plan;
         let mut lines: Vec<ViewLine> = plan
             .summaries()
             .iter()
@@ -163,6 +185,10 @@ impl Step for ResetStep {
             .collect();
         if lines.is_empty() {
             lines.push(ViewLine::of("no group", Vec::new()));
+        }
+        if let (Some(last), Some(part)) = (lines.last_mut(), self.part()) {
+            last.notes
+                .push(format!("{part}: it moves whole or not at all"));
         }
         if let (Some(last), Some(expiring)) = (lines.last_mut(), &plan.expiring) {
             last.notes.push(expiring.text());
@@ -186,14 +212,15 @@ impl Step for ResetStep {
                 "cluster": value(&SavedCluster::from(&self.run.cluster)),
             })
         });
-        json!({ "step": "reset", "part": place })
+        json!({ "step": "reset", "part": place, "chunk": self.index })
     }
 
     fn pinned(&self) -> Value {
-        let plan = &self.run.plan;
+        let plan = &self.plan;
         json!({
             "target": plan.target_cluster_id,
             "strategy": value(&plan.strategy),
+            "chunk": self.part(),
             "out_of_range": value(&plan.out_of_range),
             "forced": plan.forced_groups().iter().map(|group| &group.group).collect::<Vec<_>>(),
             "rows": self.rows(),
@@ -206,7 +233,7 @@ impl Step for ResetStep {
     }
 
     fn observed(&self) -> Value {
-        let rows = self.run.plan.rows.iter();
+        let rows = self.plan.rows.iter();
         json!(
             rows.map(|row| json!([
                 row.group,
@@ -220,14 +247,16 @@ impl Step for ResetStep {
     }
 
     fn gate(&self) -> Option<Gate> {
+        // The first part asks for all of them.
+        if self.index > 0 {
+            return None;
+        }
         let plan = &self.run.plan;
+        let groups = counted(plan.group_names().len() as i64, "group");
         let name = &self.run.cluster.0.name;
         let forced = plan.forced_groups();
         let mut gate = match forced {
-            [] => Gate::new(
-                format!("moves committed offsets of {}", self.groups()),
-                name,
-            ),
+            [] => Gate::new(format!("moves committed offsets of {groups}"), name),
             [one] => Gate::new(format!("moves {} under its members", one.group), "force"),
             many => Gate::new(
                 format!("moves {} groups under their members", many.len()),
@@ -251,6 +280,10 @@ impl Step for ResetStep {
             })
             .collect();
         gate.notes = vec![match plan.group_names().len() {
+            _ if self.of > 1 => format!(
+                "{} transactions, one after the other: each moves whole or not at all.",
+                self.of
+            ),
             1 => "One transaction: every partition moves or none does.".to_string(),
             2 => "One transaction: both move or neither.".to_string(),
             _ => "One transaction: all move or none does.".to_string(),
@@ -260,8 +293,7 @@ impl Step for ResetStep {
     }
 
     fn blocks(&self) -> Vec<Blocked> {
-        self.run
-            .plan
+        self.plan
             .blocks()
             .into_iter()
             .map(|blocked| Blocked {
@@ -273,14 +305,19 @@ impl Step for ResetStep {
 
     async fn check(&self, _context: &StepContext) -> Result<(), StepError> {
         let client = &self.run.cluster.0.client;
-        offsets::check(&self.run.plan, client)
+        // What stands in the way of a later part is better found before the first.
+        let plan = match self.index {
+            0 => &self.run.plan,
+            _ => &self.plan,
+        };
+        offsets::check(plan, client)
             .await
             .map_err(|error| self.error(error))
     }
 
-    async fn old_values(&self, _context: &StepContext) -> Result<Value, StepError> {
+    async fn old_values(&self, context: &StepContext) -> Result<Value, StepError> {
         let client = &self.run.cluster.0.client;
-        let rows = offsets::replaced(&self.run.plan, client).await;
+        let rows = offsets::replaced(&self.plan, client).await;
         let rows = rows.map_err(|error| self.error(error))?;
         let old: Vec<Value> = rows
             .iter()
@@ -294,17 +331,21 @@ impl Step for ResetStep {
                 })
             })
             .collect();
-        Ok(json!({ "cluster": self.run.plan.target_cluster_id, "offsets": old }))
+        let mut values = json!({ "cluster": self.plan.target_cluster_id, "offsets": old });
+        if let Some(part) = self.part() {
+            values["chunk"] = json!({ "part": part, "id": self.transactional_id(&context.run) });
+        }
+        Ok(values)
     }
 
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
         let client = &self.run.cluster.0.client;
         let id = self.transactional_id(&context.run);
         let report = match context.attempt.number {
-            1 => offsets::apply(&self.run.plan, client, &id).await,
+            1 => offsets::apply(&self.plan, client, &id).await,
             // Of what an earlier attempt has moved one by one, only the rest; and nobody may have come back meanwhile.
             _ => {
-                let left = offsets::remaining(&self.run.plan, client).await;
+                let left = offsets::remaining(&self.plan, client).await;
                 let left = left.map_err(|error| self.error(error))?;
                 let checked = offsets::check(&left, client).await;
                 checked.map_err(|error| self.error(error))?;
@@ -335,12 +376,12 @@ impl Step for ResetStep {
             Err(error) if error.transactions_not_allowed() => {}
             Err(error) => return Err(StepError::caused_by(error)),
         }
-        let state = offsets::reconcile(&self.run.plan, client)
+        let state = offsets::reconcile(&self.plan, client)
             .await
             .map_err(|error| self.error(error))?;
         Ok(match state {
             offsets::Reconciled::Done => {
-                let groups = self.run.plan.group_names();
+                let groups = self.plan.group_names();
                 let outcome = Outcome::of(json!({ "groups": groups, "found": "moved already" }))
                     .total("groups moved", groups.len() as u64);
                 Reconciled::Done(Box::new(outcome))

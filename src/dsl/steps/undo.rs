@@ -7,7 +7,8 @@ use crate::dsl::source::{Arguments, Source};
 use crate::dsl::steps::groups::RemovalRun;
 use crate::dsl::steps::saved::SavedCluster;
 use crate::dsl::world::World;
-use crate::engine::offsets::{Blocked, Plan as OffsetPlan, WayBack, plan_back};
+use crate::engine::offsets::{Blocked, Error, Plan as OffsetPlan, WayBack, plan_back};
+use crate::kafka::ErrorCode;
 use crate::run::{NotUndone, Plan, RunRecord, RunbookId, StepError, UndoStep};
 use std::sync::Arc;
 
@@ -85,7 +86,7 @@ pub async fn undo(
         plan.add_cluster(cluster.0.fact.clone());
         let (back, gone) = plan_back(&run, &ways, &cluster.0.client)
             .await
-            .map_err(StepError::caused_by)?;
+            .map_err(|error| unplanned(&run, error))?;
         as_before += ways.len() - back.rows.len() - gone.offsets();
         let rows = !back.rows.is_empty();
         if (rows || !gone.is_empty()) && plan.items.is_empty() {
@@ -114,6 +115,24 @@ pub async fn undo(
         left: undoable.left,
         as_before,
     })
+}
+
+fn unplanned(run: &str, error: Error) -> StepError {
+    match &error {
+        Error::Kafka(kafka) if kafka.code() == Some(ErrorCode::UNSTABLE_OFFSET_COMMIT) => {
+            StepError::new(
+                "E0451",
+                format!(
+                    "a transaction over what run {run} moved is still open; nothing was changed"
+                ),
+            )
+            .why("whether it commits or not decides what there is to undo")
+            .now(format!(
+                "kbr resume {run} ends it, and so does its coordinator a minute after it began"
+            ))
+        }
+        _ => StepError::caused_by(error),
+    }
 }
 
 fn ways(step: &UndoStep, groups: &Selection) -> Vec<WayBack> {

@@ -58,6 +58,25 @@ pub static TABLE: &[Entry] = &[
          whatever `confirm` says, with the members named.",
     )
     .example("offset_plan(dr).groups(\"audit\").strategy(\"earliest\").force(true)"),
+    Entry::option(
+        Kind::OffsetPlan,
+        "per_transaction",
+        &[Parameter::one("offsets", &[Kind::Number])],
+        "200000",
+        |call| {
+            let most: i64 = call.argument(0)?;
+            let most = usize::try_from(most).ok().filter(|most| *most > 0);
+            let most = most.ok_or_else(|| {
+                Failure::script("E0211", "a transaction has one offset at least".to_string())
+            })?;
+            Ok(Dynamic::from(call.me::<OffsetPlan>()?.in_parts(most)))
+        },
+    )
+    .doc(
+        "So many committed offsets move in one transaction. A plan with more is several steps, one after the other, each of \
+         which moves whole or not at all; a group stays in one of them if it fits.",
+    )
+    .example("offset_plan(dr).groups(\"*\").strategy(\"earliest\").per_transaction(50000)"),
     Entry::method(
         Kind::Cluster,
         "copy_group",

@@ -39,6 +39,7 @@ pub struct OffsetPlan {
     leave_unplaced: bool,
     new_groups: bool,
     force: bool,
+    per_transaction: Option<usize>,
     /// Shared by copies of the same options; an option makes a new one.
     planned: Arc<Mutex<Option<Arc<offsets::Plan>>>>,
 }
@@ -391,6 +392,12 @@ impl OffsetPlan {
         self.changed()
     }
 
+    /// The same plan in transactions of at most so many offsets.
+    pub fn in_parts(mut self, offsets: usize) -> Self {
+        self.per_transaction = Some(offsets);
+        self.changed()
+    }
+
     fn new(host: Arc<Host>, source: PlannedFrom, strategy: offsets::Strategy) -> Self {
         Self {
             host,
@@ -404,6 +411,7 @@ impl OffsetPlan {
             leave_unplaced: false,
             new_groups: false,
             force: false,
+            per_transaction: None,
             planned: Arc::default(),
         }
     }
@@ -477,6 +485,7 @@ impl OffsetPlan {
             leave_unplaced: self.leave_unplaced,
             new_groups: self.new_groups,
             force: self.force,
+            per_transaction: self.per_transaction,
         })
     }
 

@@ -85,6 +85,7 @@ fn resolve_back(run: &str, ways: &[WayBack], found: &Found, logs: &Logs) -> (Pla
         active: Vec::new(),
         forced: false,
         expiring: None,
+        per_transaction: super::chunks::PER_TRANSACTION,
     };
     (plan, Removal::of_offsets("", removed))
 }

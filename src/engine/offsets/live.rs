@@ -3,6 +3,7 @@
 //! The strategies and their meaning are those of Kafka's `ConsumerGroupCommand --reset-offsets`, with one difference:
 //! where that tool silently takes the nearest end of the log, a row is blocked unless clamping was asked for.
 
+use super::chunks::PER_TRANSACTION;
 use super::error::{Error, Result};
 use super::expiry::SOON_MINUTES;
 use super::options::{Options, OutOfRange, Strategy};
@@ -177,6 +178,7 @@ pub(super) fn resolve_live(world: &World, options: &Options, now: TimestampMs) -
         active: Vec::new(),
         forced: options.force,
         expiring: None,
+        per_transaction: options.per_transaction.unwrap_or(PER_TRANSACTION),
     };
     plan.blocked = nothing_selected(world, options, &plan);
     block_share_groups(world, &mut plan);

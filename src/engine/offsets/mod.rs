@@ -7,6 +7,7 @@
 mod apply;
 mod back;
 mod check;
+mod chunks;
 mod error;
 mod expiry;
 mod joined;
@@ -22,6 +23,7 @@ pub use apply::{
 pub use back::{WayBack, plan_back};
 pub(super) use check::active_groups;
 pub use check::{ActiveGroup, check};
+pub use chunks::PER_TRANSACTION;
 pub use error::{Difference, Drifted, Error, NotMoved, OutsideLog, Result};
 pub use expiry::Expiring;
 pub use live::plan_live;

@@ -22,6 +22,8 @@ pub struct Options {
     pub new_groups: bool,
     /// Groups whose members read a topic are moved on it all the same.
     pub force: bool,
+    /// Offsets of one transaction; `None`: as many as a coordinator takes at ease.
+    pub per_transaction: Option<usize>,
 }
 
 /// How a committed offset becomes one at the target.

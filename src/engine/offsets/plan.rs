@@ -31,6 +31,13 @@ pub struct Plan {
     /// Groups that brokers will drop soon unless somebody joins them.
     #[serde(default)]
     pub expiring: Option<Expiring>,
+    /// So many offsets are committed in one transaction; what is more comes in the next one.
+    #[serde(default = "per_transaction")]
+    pub per_transaction: usize,
+}
+
+fn per_transaction() -> usize {
+    super::chunks::PER_TRANSACTION
 }
 
 /// One group's way on one partition.

@@ -1,6 +1,7 @@
 //! Making the offset plan: the archive's committed offsets through the restore's mapping.
 
 use super::check::{ActiveGroup, active_groups};
+use super::chunks::PER_TRANSACTION;
 use super::error::{Error, Result};
 use super::expiry::SOON_MINUTES;
 use super::joined::{self, Joined};
@@ -240,6 +241,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
         active: Vec::new(),
         forced: options.force,
         expiring: None,
+        per_transaction: options.per_transaction.unwrap_or(PER_TRANSACTION),
     };
     plan.blocked = nothing_selected(source, options, &plan);
     if options.leave_unplaced {

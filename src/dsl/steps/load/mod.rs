@@ -123,9 +123,10 @@ impl Loader<'_> {
                     });
                     self.resets.insert(place, run);
                 }
+                let chunk = saved["chunk"].as_u64().unwrap_or(0);
                 super::offsets(&self.resets[&place])
                     .into_iter()
-                    .next()
+                    .nth(usize::try_from(chunk).unwrap_or(0))
                     .ok_or_else(|| unfit("a reset without a step"))
             }
             ("removal", Some(place)) => {
