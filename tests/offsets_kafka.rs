@@ -131,15 +131,15 @@ impl Scene {
         let answer: Value =
             serde_json::from_str(&self.folder.kbr(&words).expect(0).stdout).unwrap();
         let plan = answer.get("plan").unwrap_or(&answer);
-        let rows = plan["items"][0]["pinned"]["rows"].as_array();
-        let rows = rows.unwrap_or_else(|| panic!("{answer}"));
-        rows.iter()
-            .map(|row| {
-                (
-                    row["partition"].as_i64().unwrap(),
-                    row["to"].as_i64().unwrap(),
-                )
-            })
+        let rows = &plan["items"][0]["pinned"]["rows"];
+        assert_eq!(
+            rows["columns"],
+            serde_json::json!(["partition", "from", "to", "metadata"])
+        );
+        let topics = rows["groups"][&self.group].as_object();
+        let topics = topics.unwrap_or_else(|| panic!("{answer}"));
+        let rows = topics.values().flat_map(|rows| rows.as_array().unwrap());
+        rows.map(|row| (row[0].as_i64().unwrap(), row[2].as_i64().unwrap()))
             .collect()
     }
 

@@ -11,6 +11,7 @@ pub mod config;
 mod document;
 mod error;
 mod execute;
+mod grouped;
 mod journal;
 mod plan;
 mod saved;
@@ -27,6 +28,7 @@ pub use execute::{
     Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute, resume,
     unanswered,
 };
+pub use grouped::grouped_rows;
 pub use journal::{
     ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunLock, RunRecord,
     SoFar, StateSoFar, StepSoFar, StoredMapping, Witness, journal_path,

@@ -1,10 +1,12 @@
 //! What the journal says of a run that can be taken back: committed offsets, as they were before each step that changed
 //! them. Everything else that it did is named, with why it stays.
 
+use super::grouped::rows_of;
 use super::{JournalledStep, RunRecord, StepDocument, StepKind};
 use crate::base::{Offset, PartitionId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What of a run can be taken back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,7 +48,8 @@ pub struct NotUndone {
 #[derive(Deserialize)]
 struct OldOffsets {
     cluster: String,
-    offsets: Vec<OldOffset>,
+    /// Of a reset [`super::grouped`], of what was deleted a list of [`OldOffset`].
+    offsets: Value,
     /// Whole groups that went.
     #[serde(default)]
     groups: Vec<String>,
@@ -61,13 +64,23 @@ struct OldOffset {
     metadata: Option<String>,
 }
 
-/// As the plan of a reset has its rows.
-#[derive(Deserialize)]
-struct PlannedRow {
-    group: String,
-    topic: String,
-    partition: PartitionId,
-    to: Option<Offset>,
+impl OldOffsets {
+    fn offsets(&self) -> Option<Vec<OldOffset>> {
+        if self.offsets.is_array() {
+            return Vec::deserialize(&self.offsets).ok();
+        }
+        rows_of(&self.offsets, ["partition", "offset", "metadata"])
+            .map(|(group, topic, [partition, offset, metadata])| {
+                Some(OldOffset {
+                    group: group.to_string(),
+                    topic: topic.to_string(),
+                    partition: PartitionId::deserialize(partition).ok()?,
+                    offset: Option::deserialize(offset).ok()?,
+                    metadata: Option::deserialize(metadata).ok()?,
+                })
+            })
+            .collect()
+    }
 }
 
 impl RunRecord {
@@ -122,16 +135,19 @@ fn changed(step: &StepDocument, fate: &JournalledStep) -> Option<(UndoStep, Vec<
     let old = OldOffsets::deserialize(&fate.old_values).ok()?;
     let mut wrote: BTreeMap<(String, String, PartitionId), Offset> = BTreeMap::new();
     if step.kind == StepKind::Reset {
-        for row in step.pinned["rows"].as_array().into_iter().flatten() {
-            let row = PlannedRow::deserialize(row).ok()?;
-            if let Some(to) = row.to {
-                wrote.insert((row.group, row.topic, row.partition), to);
+        let planned = rows_of(&step.pinned["rows"], ["partition", "to"]);
+        for (group, topic, [partition, to]) in planned {
+            let partition = PartitionId::deserialize(partition).ok()?;
+            if let Some(to) = Option::deserialize(to).ok()? {
+                wrote.insert((group.to_string(), topic.to_string(), partition), to);
             }
         }
     }
+    let before = old.offsets()?;
     let mut lost = old.groups;
-    lost.retain(|group| !old.offsets.iter().any(|old| old.group == *group));
-    let offsets = old.offsets.into_iter().map(|old| UndoOffset {
+    let with_offsets: BTreeSet<&str> = before.iter().map(|old| old.group.as_str()).collect();
+    lost.retain(|group| !with_offsets.contains(group.as_str()));
+    let offsets = before.into_iter().map(|old| UndoOffset {
         wrote: wrote
             .get(&(old.group.clone(), old.topic.clone(), old.partition))
             .copied(),

@@ -8,10 +8,12 @@ use crate::dsl::verbs::clusters::Cluster;
 use crate::engine::offsets::{self, Error, Moved, Plan, Summary};
 use crate::run::{
     Blocked, Cell, Detail, Gate, Outcome, Reconciled, SavedParts, Step, StepContext, StepError,
-    StepKind, StepView, ViewLine,
+    StepKind, StepView, ViewLine, grouped_rows,
 };
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,16 @@ use std::time::Duration;
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// So many offsets that somebody else has committed are named.
 const FOREIGN_SHOWN: usize = 3;
+
+/// A step of more rows than this has no table of them for people.
+const MOST_DETAIL: usize = 10_000;
+
+/// As a reset is kept for `kbr resume` and `kbr apply`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SavedReset<P> {
+    pub plan: P,
+    pub cluster: SavedCluster,
+}
 
 /// A planned reset.
 pub struct ResetRun {
@@ -63,35 +75,37 @@ impl ResetStep {
         (self.of > 1).then(|| format!("transaction {} of {}", self.index + 1, self.of))
     }
 
-    /// What it changes, in the terms of the commit: group, partition, from, to.
-    fn rows(&self) -> Vec<Value> {
-        self.plan
-            .rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "group": row.group,
-                    "topic": row.target_topic,
-                    "partition": row.target_partition,
-                    "from": row.from.filter(|_| !self.plan.is_forced(row)),
-                    "to": row.target.as_ref().ok(),
-                    "metadata": row.metadata,
-                })
-            })
-            .collect()
+    /// What it changes, in the terms of the commit.
+    fn rows(&self) -> Value {
+        let rows = self.plan.rows.iter().map(|row| {
+            let cells = vec![
+                json!(row.target_partition),
+                json!(row.from.filter(|_| !self.plan.is_forced(row))),
+                json!(row.target.as_ref().ok()),
+                json!(row.metadata),
+            ];
+            (row.group.as_str(), row.target_topic.as_str(), cells)
+        });
+        grouped_rows(&["partition", "from", "to", "metadata"], rows)
     }
 
     /// The same for a repetition of the same reset in the same run.
     fn transactional_id(&self, run: &str) -> String {
-        let rows = Value::from(self.rows()).to_string();
+        let rows = self.rows().to_string();
         format!("kbr-{run}-{}", Digest::of(rows.as_bytes()).short())
     }
 
-    fn line(&self, summary: &Summary) -> ViewLine {
-        let of_line = |row: &&offsets::Row| {
-            row.group == summary.group && row.target_topic == summary.target_topic
-        };
-        let rows: Vec<&offsets::Row> = self.plan.rows.iter().filter(of_line).collect();
+    /// Its rows by group and target topic, as the summaries are.
+    fn rows_by_line(&self) -> BTreeMap<(&str, &str), Vec<&offsets::Row>> {
+        let mut lines: BTreeMap<(&str, &str), Vec<&offsets::Row>> = BTreeMap::new();
+        for row in &self.plan.rows {
+            let line = (row.group.as_str(), row.target_topic.as_str());
+            lines.entry(line).or_default().push(row);
+        }
+        lines
+    }
+
+    fn line(&self, summary: &Summary, rows: &[&offsets::Row]) -> ViewLine {
         let (again, skipped) = rows.iter().fold((0, 0), |(again, skipped), row| {
             let (more, beyond) = row.why.again_and_skipped();
             (again + more, skipped + beyond)
@@ -133,7 +147,8 @@ impl ResetStep {
             .map(|blocked| blocked.what.clone())
             .collect();
         line.blocked.dedup();
-        line.detail = Some(Detail {
+        // What nobody reads would take most of the memory.
+        line.detail = (self.plan.rows.len() <= MOST_DETAIL).then(|| Detail {
             columns: ["partition", "committed", "now", "to", "lag after", "why"]
                 .map(str::to_string)
                 .to_vec(),
@@ -178,11 +193,20 @@ impl Step for ResetStep {
 
     fn view(&self) -> StepView {
         let plan = &self.plan;
+        let by_line = self.rows_by_line();
         let mut lines: Vec<ViewLine> = plan
             .summaries()
             .iter()
-            .map(|summary| self.line(summary))
+            .map(|summary| {
+                let line = (summary.group.as_str(), summary.target_topic.as_str());
+                self.line(summary, by_line.get(&line).map_or(&[], Vec::as_slice))
+            })
             .collect();
+        if let (Some(last), true) = (lines.last_mut(), plan.rows.len() > MOST_DETAIL) {
+            let rows = counted(plan.rows.len() as i64, "row");
+            last.notes
+                .push(format!("{rows}: --output json has them, --detail does not"));
+        }
         if lines.is_empty() {
             lines.push(ViewLine::of("no group", Vec::new()));
         }
@@ -206,11 +230,9 @@ impl Step for ResetStep {
     }
 
     fn saved(&self, parts: &mut SavedParts) -> Value {
-        let place = parts.place(&self.run, || {
-            json!({
-                "plan": value(&*self.run.plan),
-                "cluster": value(&SavedCluster::from(&self.run.cluster)),
-            })
+        let place = parts.place(&self.run, || SavedReset {
+            plan: &*self.run.plan,
+            cluster: SavedCluster::from(&self.run.cluster),
         });
         json!({ "step": "reset", "part": place, "chunk": self.index })
     }
@@ -233,17 +255,13 @@ impl Step for ResetStep {
     }
 
     fn observed(&self) -> Value {
-        let rows = self.plan.rows.iter();
-        json!(
-            rows.map(|row| json!([
-                row.group,
-                row.target_topic,
-                row.target_partition,
-                row.lag_before,
-                row.lag_after
-            ]))
-            .collect::<Vec<_>>()
-        )
+        let summaries = self.plan.summaries();
+        let cells = |summary: &Summary| vec![json!(summary.lag_before), json!(summary.lag_after)];
+        let rows = summaries.iter().map(|summary| {
+            let line = (summary.group.as_str(), summary.target_topic.as_str());
+            (line.0, line.1, cells(summary))
+        });
+        grouped_rows(&["lag_before", "lag_after"], rows)
     }
 
     fn gate(&self) -> Option<Gate> {
@@ -319,18 +337,15 @@ impl Step for ResetStep {
         let client = &self.run.cluster.0.client;
         let rows = offsets::replaced(&self.plan, client).await;
         let rows = rows.map_err(|error| self.error(error))?;
-        let old: Vec<Value> = rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "group": row.group,
-                    "topic": row.target_topic,
-                    "partition": row.target_partition,
-                    "offset": row.from,
-                    "metadata": row.from_metadata,
-                })
-            })
-            .collect();
+        let cells = rows.iter().map(|row| {
+            let cells = vec![
+                json!(row.target_partition),
+                json!(row.from),
+                json!(row.from_metadata),
+            ];
+            (row.group.as_str(), row.target_topic.as_str(), cells)
+        });
+        let old = grouped_rows(&["partition", "offset", "metadata"], cells);
         let mut values = json!({ "cluster": self.plan.target_cluster_id, "offsets": old });
         if let Some(part) = self.part() {
             values["chunk"] = json!({ "part": part, "id": self.transactional_id(&context.run) });

@@ -7,6 +7,7 @@
 mod restore;
 
 use super::blocked::BlockedStep;
+use super::offsets::SavedReset;
 use super::prune::{PruneRun, UndeleteRun};
 use super::saved::{SavedCluster, SavedStore};
 use super::{BackupRun, RemovalRun, ResetRun, RestoreRun};
@@ -16,6 +17,7 @@ use crate::dsl::reading;
 use crate::dsl::source::Source;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::dsl::world::{StoreHandle, World};
+use crate::engine::offsets;
 use crate::run::{Item, Plan, PlannedStep, SavedItem, SavedPlan, Step, StepError};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -116,10 +118,10 @@ impl Loader<'_> {
             }
             ("reset", Some(place)) => {
                 if !self.resets.contains_key(&place) {
-                    let part: Value = self.part(place)?;
+                    let part: SavedReset<offsets::Plan> = self.part(place)?;
                     let run = Arc::new(ResetRun {
-                        plan: Arc::new(read(&part["plan"])?),
-                        cluster: self.cluster(read(&part["cluster"])?).await?,
+                        plan: Arc::new(part.plan),
+                        cluster: self.cluster(part.cluster).await?,
                     });
                     self.resets.insert(place, run);
                 }
