@@ -334,12 +334,16 @@ async fn a_run_that_cannot_be_resumed_says_why() {
     );
     let mut rehearsed = plan.clone();
     rehearsed.rehearsal = true;
-    let (run, lock) = journal.begin_run(&rehearsed, "nobody").unwrap();
+    let (run, lock) = journal
+        .begin_run(&rehearsed, &rehearsed.document(), "nobody")
+        .unwrap();
     drop(lock);
     let ran = scene.kbr(&["resume", &run.0]).expect(1);
     assert_says(&ran, &["E0443", "did not keep its plan"]);
     // One that is still at work.
-    let (run, lock) = journal.begin_run(&plan, "nobody").unwrap();
+    let (run, lock) = journal
+        .begin_run(&plan, &plan.document(), "nobody")
+        .unwrap();
     let ran = scene.kbr(&["resume", &run.0]).expect(1);
     assert_says(&ran, &["E0444", "another process works on it"]);
     drop(lock);

@@ -111,7 +111,10 @@ async fn runs_are_listed_newest_first_and_found_by_the_beginning_of_their_id() {
 #[test]
 fn run_ids_say_the_minute() {
     let journal = Journal::in_memory().unwrap();
-    let (id, _lock) = journal.begin_run(&empty_plan(), "nobody").unwrap();
+    let plan = empty_plan();
+    let (id, _lock) = journal
+        .begin_run(&plan, &plan.document(), "nobody")
+        .unwrap();
     let parts: Vec<&str> = id.0.split('-').collect();
     assert_eq!(
         parts.iter().map(|part| part.len()).collect::<Vec<_>>(),

@@ -13,7 +13,7 @@ use super::{print, print_json, with_runtime};
 use crate::base::{CancellationToken, TimestampMs, time};
 use crate::dsl::{self, EvaluateOptions, Evaluated, Shown, Source, World};
 use crate::run::{
-    Approval, Config, Execution, ExitClass, Journal, PlanDocument, RunError, execute,
+    Approval, Config, Execution, ExitClass, Journal, PlanDocument, RunError, execute_shown,
 };
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
@@ -148,7 +148,7 @@ impl Job {
             watcher: &view,
             cancel,
         };
-        let report = execute(plan, execution)
+        let report = execute_shown(plan, &document, execution)
             .await
             .map_err(|error| Box::new(self.refused(&error, &document)))?;
         let ended = Ended {

@@ -9,7 +9,7 @@ use super::style::Style;
 use super::{print, print_json, with_runtime};
 use crate::dsl;
 use crate::run::{
-    Execution, ExitClass, Plan, PlanDocument, RunError, SavedPlan, StepError, execute,
+    Execution, ExitClass, Plan, PlanDocument, RunError, SavedPlan, StepError, execute_shown,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -99,18 +99,20 @@ pub fn apply(arguments: Apply) -> Result<ExitClass, Box<Report>> {
                 watcher: &view,
                 cancel,
             };
-            let report = execute(&plan, execution).await.map_err(|error| {
-                let report = Report::from(&error);
-                Box::new(match error {
-                    RunError::ConfirmationRequired(_) => {
-                        report.instead_now(command_to_execute(&document, &typed))
-                    }
-                    RunError::Stale { .. } => {
-                        report.instead_now("plan again: kbr run FILE --save PLAN")
-                    }
-                    _ => report,
-                })
-            })?;
+            let report = execute_shown(&plan, &document, execution)
+                .await
+                .map_err(|error| {
+                    let report = Report::from(&error);
+                    Box::new(match error {
+                        RunError::ConfirmationRequired(_) => {
+                            report.instead_now(command_to_execute(&document, &typed))
+                        }
+                        RunError::Stale { .. } => {
+                            report.instead_now("plan again: kbr run FILE --save PLAN")
+                        }
+                        _ => report,
+                    })
+                })?;
             let ended = Ended {
                 view: &view,
                 plan: &document,

@@ -14,7 +14,8 @@ use crate::base::text::counted;
 use crate::base::{Selection, time};
 use crate::dsl::{self, World};
 use crate::run::{
-    Config, Execution, ExitClass, Journal, NotUndone, PlanDocument, RunError, RunRecord, execute,
+    Config, Execution, ExitClass, Journal, NotUndone, PlanDocument, RunError, RunRecord,
+    execute_shown,
 };
 use serde_json::{Value, json};
 use std::path::Path;
@@ -96,15 +97,17 @@ pub fn undo(arguments: Undo) -> Result<ExitClass, Box<Report>> {
                 watcher: &view,
                 cancel,
             };
-            let report = execute(&undo.plan, execution).await.map_err(|error| {
-                let report = Report::from(&error);
-                Box::new(match error {
-                    RunError::ConfirmationRequired(_) => {
-                        report.instead_now(command_to_execute(&document, &typed))
-                    }
-                    _ => report,
-                })
-            })?;
+            let report = execute_shown(&undo.plan, &document, execution)
+                .await
+                .map_err(|error| {
+                    let report = Report::from(&error);
+                    Box::new(match error {
+                        RunError::ConfirmationRequired(_) => {
+                            report.instead_now(command_to_execute(&document, &typed))
+                        }
+                        _ => report,
+                    })
+                })?;
             let ended = Ended {
                 view: &view,
                 plan: &document,

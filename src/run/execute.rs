@@ -6,13 +6,13 @@
 //! [`resume`] goes on with a run that did not come to its end, in the same order: what is done is passed over, a step
 //! that began is reconciled with the world first, and only gates that nobody has approved in that run are asked.
 
-use super::document::add_totals;
+use super::document::{PlanDocument, add_totals};
 use super::{
     Answer, Approval, Approver, Attempt, ExitClass, GateSection, Item, Journal, JournalError,
     Outcome, Plan, PlannedStep, Question, ROOM, Reconciled, RunError, RunId, RunLock, SoFar,
     StateSoFar, StepContext, StepError, Total, plan::PLAN_LIFETIME_MS,
 };
-use crate::base::{CancellationToken, NoProgress, Pause, ProgressHandle, time};
+use crate::base::{CancellationToken, Digest, NoProgress, Pause, ProgressHandle, time};
 use futures::{FutureExt, StreamExt, stream};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -110,15 +110,24 @@ pub struct RunReport {
 
 /// Applies a plan. An error means that nothing was changed; a failure after the run began is in the report.
 pub async fn execute(plan: &Plan, execution: Execution<'_>) -> Result<RunReport, RunError> {
+    execute_shown(plan, &plan.document(), execution).await
+}
+
+/// The same with the plan's document at hand, which of a large plan takes long to make.
+pub async fn execute_shown(
+    plan: &Plan,
+    document: &PlanDocument,
+    execution: Execution<'_>,
+) -> Result<RunReport, RunError> {
     let gates = plan.gates();
     refuse(plan)?;
     let age_ms = time::now().0 - plan.now.0;
     if age_ms > PLAN_LIFETIME_MS {
         return Err(RunError::Stale { age_ms });
     }
-    refuse_approval(plan, &gates, &execution.approval)?;
+    refuse_approval(plan, document.digest, &gates, &execution.approval)?;
     let word = execution.approval.word();
-    let (run, lock) = execution.journal.begin_run(plan, word)?;
+    let (run, lock) = execution.journal.begin_run(plan, document, word)?;
     let so_far = SoFar {
         attempts: 1,
         ..SoFar::default()
@@ -137,7 +146,7 @@ pub async fn resume(
 ) -> Result<RunReport, RunError> {
     refuse(plan)?;
     let gates = unanswered(plan, so_far);
-    refuse_approval(plan, &gates, &execution.approval)?;
+    refuse_approval(plan, plan.digest(), &gates, &execution.approval)?;
     let word = execution.approval.word();
     execution.journal.resume_run(&run, word)?;
     let so_far = SoFar {
@@ -235,12 +244,12 @@ fn refuse(plan: &Plan) -> Result<(), RunError> {
 /// Whether these gates may be passed.
 fn refuse_approval(
     plan: &Plan,
+    digest: Digest,
     gates: &[GateSection],
     approval: &Approval,
 ) -> Result<(), RunError> {
     match approval {
         Approval::Digest(given) => {
-            let digest = plan.digest();
             if given.len() < crate::base::types::DIGEST_SHORT {
                 return Err(RunError::ShortDigest {
                     given: given.clone(),
@@ -258,7 +267,7 @@ fn refuse_approval(
         Approval::Rehearsal if plan.rehearsal => {}
         Approval::Rehearsal | Approval::Nobody => {
             if !gates.is_empty() {
-                return Err(RunError::ConfirmationRequired(plan.digest()));
+                return Err(RunError::ConfirmationRequired(digest));
             }
         }
     }

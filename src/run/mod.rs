@@ -25,8 +25,8 @@ pub use config::{ClusterConfig, Config, ConfigError, RehearseConfig, StoreConfig
 pub use document::{ItemDocument, PlanDocument, StepDocument, StepStatus, Summary};
 pub use error::{ExitClass, RunError, StepError};
 pub use execute::{
-    Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute, resume,
-    unanswered,
+    Execution, NoWatcher, RunEnd, RunReport, StepResult, StepState, Watcher, execute,
+    execute_shown, resume, unanswered,
 };
 pub use grouped::grouped_rows;
 pub use journal::{

@@ -86,6 +86,11 @@ impl SavedParts {
 impl Plan {
     /// The plan as it is kept.
     pub fn saved(&self) -> SavedPlan {
+        self.saved_as(self.digest())
+    }
+
+    /// The same with its digest at hand.
+    pub(super) fn saved_as(&self, digest: Digest) -> SavedPlan {
         let mut parts = SavedParts::default();
         let items = self
             .items
@@ -105,7 +110,7 @@ impl Plan {
         SavedPlan {
             schema: SCHEMA.into(),
             kbr: env!("CARGO_PKG_VERSION").into(),
-            digest: self.digest(),
+            digest,
             runbook: self.runbook.clone(),
             text: self.text.to_string(),
             config: self.config.clone(),

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// How long the coordinator waits for a transaction that nobody ends.
@@ -51,6 +51,8 @@ pub fn offsets(run: &Arc<ResetRun>) -> Vec<Arc<dyn Step>> {
             plan,
             index,
             of,
+            summaries: OnceLock::new(),
+            view: OnceLock::new(),
         })
     };
     chunks.into_iter().enumerate().map(step).collect()
@@ -63,6 +65,9 @@ struct ResetStep {
     /// Its place among so many parts.
     index: usize,
     of: usize,
+    /// Made when they are asked for: of a hundred thousand rows they take a while.
+    summaries: OnceLock<Vec<Summary>>,
+    view: OnceLock<StepView>,
 }
 
 impl ResetStep {
@@ -156,6 +161,48 @@ impl ResetStep {
         });
         line
     }
+
+    fn summaries(&self) -> &[Summary] {
+        self.summaries.get_or_init(|| self.plan.summaries())
+    }
+
+    fn made_view(&self) -> StepView {
+        let plan = &self.plan;
+        let by_line = self.rows_by_line();
+        let mut lines: Vec<ViewLine> = self
+            .summaries()
+            .iter()
+            .map(|summary| {
+                let line = (summary.group.as_str(), summary.target_topic.as_str());
+                self.line(summary, by_line.get(&line).map_or(&[], Vec::as_slice))
+            })
+            .collect();
+        if let (Some(last), true) = (lines.last_mut(), plan.rows.len() > MOST_DETAIL) {
+            let rows = counted(plan.rows.len() as i64, "row");
+            last.notes
+                .push(format!("{rows}: --output json has them, --detail does not"));
+        }
+        if lines.is_empty() {
+            lines.push(ViewLine::of("no group", Vec::new()));
+        }
+        if let (Some(last), Some(part)) = (lines.last_mut(), self.part()) {
+            last.notes
+                .push(format!("{part}: it moves whole or not at all"));
+        }
+        if let (Some(last), Some(expiring)) = (lines.last_mut(), &plan.expiring) {
+            last.notes.push(expiring.text());
+        }
+        if let Some(first) = lines.first_mut() {
+            let blocked = plan.blocked.iter().map(|blocked| blocked.what.clone());
+            first.blocked.extend(blocked);
+        }
+        StepView {
+            lines,
+            no_change: plan.changes() == 0 && !plan.is_blocked(),
+            counts: Some(self.groups()),
+            ..StepView::default()
+        }
+    }
 }
 
 /// What a forced group must be known to have.
@@ -192,41 +239,7 @@ impl Step for ResetStep {
     }
 
     fn view(&self) -> StepView {
-        let plan = &self.plan;
-        let by_line = self.rows_by_line();
-        let mut lines: Vec<ViewLine> = plan
-            .summaries()
-            .iter()
-            .map(|summary| {
-                let line = (summary.group.as_str(), summary.target_topic.as_str());
-                self.line(summary, by_line.get(&line).map_or(&[], Vec::as_slice))
-            })
-            .collect();
-        if let (Some(last), true) = (lines.last_mut(), plan.rows.len() > MOST_DETAIL) {
-            let rows = counted(plan.rows.len() as i64, "row");
-            last.notes
-                .push(format!("{rows}: --output json has them, --detail does not"));
-        }
-        if lines.is_empty() {
-            lines.push(ViewLine::of("no group", Vec::new()));
-        }
-        if let (Some(last), Some(part)) = (lines.last_mut(), self.part()) {
-            last.notes
-                .push(format!("{part}: it moves whole or not at all"));
-        }
-        if let (Some(last), Some(expiring)) = (lines.last_mut(), &plan.expiring) {
-            last.notes.push(expiring.text());
-        }
-        if let Some(first) = lines.first_mut() {
-            let blocked = plan.blocked.iter().map(|blocked| blocked.what.clone());
-            first.blocked.extend(blocked);
-        }
-        StepView {
-            lines,
-            no_change: plan.changes() == 0 && !plan.is_blocked(),
-            counts: Some(self.groups()),
-            ..StepView::default()
-        }
+        self.view.get_or_init(|| self.made_view()).clone()
     }
 
     fn saved(&self, parts: &mut SavedParts) -> Value {
@@ -255,7 +268,7 @@ impl Step for ResetStep {
     }
 
     fn observed(&self) -> Value {
-        let summaries = self.plan.summaries();
+        let summaries = self.summaries();
         let cells = |summary: &Summary| vec![json!(summary.lag_before), json!(summary.lag_after)];
         let rows = summaries.iter().map(|summary| {
             let line = (summary.group.as_str(), summary.target_topic.as_str());
@@ -282,8 +295,15 @@ impl Step for ResetStep {
             ),
         };
         gate.alone = !forced.is_empty();
-        gate.lines = plan
-            .summaries()
+        let all;
+        let summaries = match self.of {
+            1 => self.summaries(),
+            _ => {
+                all = plan.summaries();
+                &all
+            }
+        };
+        gate.lines = summaries
             .iter()
             .map(|summary| {
                 ViewLine::of(

@@ -88,7 +88,7 @@ pub enum JournalError {
 struct RunBody<'a> {
     approval: &'a str,
     kbr: &'a str,
-    plan: PlanDocument,
+    plan: &'a PlanDocument,
     /// [`SavedPlan::packed`](super::SavedPlan::packed).
     saved: Option<String>,
 }
@@ -338,7 +338,12 @@ impl Journal {
     }
 
     /// Begins a run: its id is new, its plan is stored whole, as people see it and as it can be made again.
-    pub fn begin_run(&self, plan: &Plan, approval: &str) -> Result<(RunId, RunLock), JournalError> {
+    pub fn begin_run(
+        &self,
+        plan: &Plan,
+        document: &PlanDocument,
+        approval: &str,
+    ) -> Result<(RunId, RunLock), JournalError> {
         let run = self.new_id()?;
         let lock = self
             .lock_run(&run)?
@@ -352,13 +357,13 @@ impl Journal {
         };
         // Stand-ins are gone with their process, and nothing of a rehearsal can be resumed.
         let saved = (!plan.rehearsal)
-            .then(|| plan.saved().packed())
+            .then(|| plan.saved_as(document.digest).packed())
             .transpose()
             .map_err(|error| unwritable(error.to_string()))?;
         let body = serde_json::to_string(&RunBody {
             approval,
             kbr: env!("CARGO_PKG_VERSION"),
-            plan: plan.document(),
+            plan: document,
             saved,
         })
         .map_err(|error| unwritable(error.to_string()))?;
