@@ -4,8 +4,10 @@
 
 mod support;
 
+use kafka_protocol::messages::{GroupId, ShareGroupHeartbeatRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use kbr::base::{Offset, TopicPartition};
-use kbr::kafka::{Client, CommitWanted, ConnectOptions, NewTopic};
+use kbr::kafka::{Client, CommitWanted, ConnectOptions, CoordinatorKind, NewTopic, Route};
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -415,4 +417,185 @@ fn nothing_hangs(kafka: &RealKafka) {
         !hanging.contains("kbr-") && hanging.lines().count() <= 1,
         "{hanging}"
     );
+}
+
+/// What a cluster of one broker needs for share groups.
+const SHARE: &[&str] = &[
+    "share.coordinator.state.topic.replication.factor=1",
+    "share.coordinator.state.topic.min.isr=1",
+];
+
+/// A member of a share group comes (epoch 0), stays, or leaves (epoch −1).
+async fn share_member(client: &Client, group: &str, topic: &str, id: &str, epoch: i32) {
+    let text = |text: &str| StrBytes::from_string(text.to_string());
+    let coordinator = client.find_coordinator(CoordinatorKind::Group, group).await;
+    let request = ShareGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_member_id(text(id))
+        .with_member_epoch(epoch)
+        .with_subscribed_topic_names(Some(vec![TopicName(text(topic))]));
+    let to = Route::Broker(coordinator.unwrap());
+    let until = Instant::now() + LIMIT;
+    loop {
+        let answer = client.call(to, request.clone()).await.unwrap();
+        // A coordinator that is new has to load first.
+        if answer.error_code == 14 && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        }
+        assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+        return;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn share_groups_are_told_where_to_start_on_kafka_4_3_0() {
+    let kafka = tokio::task::block_in_place(|| RealKafka::start_with("4.3.0", 1, SHARE));
+    let client = connect(&kafka.bootstrap).await;
+    let orders = topic(&kafka, &client).await;
+    let folder = Folder::new();
+    folder.clusters(&[("dr", &kafka.bootstrap)]);
+    share_member(&client, "share", &orders, "member-1", 0).await;
+    commit(&client, "plain", &orders, &[(0, 3, "")]).await;
+    let verb = |groups: &str, to: i64| {
+        format!(
+            "offset_plan(dr).groups({groups}).topics(\"{orders}\").strategy(\"to-offset\", {to}).reset();"
+        )
+    };
+    // Nobody may be in it, and force changes nothing about that.
+    let plan = planned(&folder, &verb("\"share\"", 4));
+    assert!(plan.contains("group share is active: kbr"), "{plan}");
+    let forced = verb("\"share\"", 4).replace(".reset", ".force(true).reset");
+    let plan = planned(&folder, &forced);
+    assert!(plan.contains("cannot be executed"), "{plan}");
+    let plan = planned(&folder, "dr.delete_groups(\"share\");");
+    assert!(plan.contains("is a share group"), "{plan}");
+    share_member(&client, "share", &orders, "member-1", -1).await;
+
+    let starts = async || {
+        let mut found = client.share_offsets(&["share".to_string()]).await.unwrap();
+        let found = found.remove("share").unwrap().unwrap().into_iter();
+        found
+            .map(|(at, one)| (at.partition.0, one.offset.0))
+            .collect::<Vec<_>>()
+    };
+    ran(&folder, &verb("\"share\"", 4));
+    assert_eq!(starts().await, [(0, 4), (1, 4)]);
+    // Beside a group that commits: a part of its own, behind the transaction.
+    let both = verb("\"share\", \"plain\"", 7);
+    let plan = planned(&folder, &both);
+    assert!(plan.contains("transaction 1 of 2"), "{plan}");
+    assert!(plan.contains("each by itself"), "{plan}");
+    let run = ran(&folder, &both);
+    assert_eq!(starts().await, [(0, 7), (1, 7)]);
+    assert_eq!(
+        committed(&client, "plain").await,
+        [at(0, 7, ""), at(1, 7, "")]
+    );
+    // As Kafka's own tool sees it; and back.
+    let class = "org.apache.kafka.tools.consumer.group.ShareGroupCommand";
+    let told = tokio::task::block_in_place(|| {
+        kafka.tool(class, &["--describe", "--group", "share", "--offsets"])
+    });
+    assert!(
+        told.split_whitespace().filter(|word| *word == "7").count() >= 2,
+        "{told}"
+    );
+    tokio::task::block_in_place(|| done(&folder, &["undo", &run]));
+    assert_eq!(starts().await, [(0, 4), (1, 4)]);
+    assert_eq!(committed(&client, "plain").await, [at(0, 3, "")]);
+    // What lies outside of the log is refused as ever.
+    let plan = planned(&folder, &verb("\"share\"", 11));
+    assert!(plan.contains("11 lies beyond the log's end 10"), "{plan}");
+}
+
+/// A member of a streams group (KIP-1071), which the protocol's crate does not have: it comes with epoch 0 and a topology
+/// that reads `topic`, and leaves with −1. The answer's error code.
+async fn streams_member(broker: &str, group: &str, topic: &str, id: &str, epoch: i32) -> i16 {
+    let mut body = Vec::new();
+    let text = |body: &mut Vec<u8>, text: &str| {
+        body.push(u8::try_from(text.len()).unwrap() + 1);
+        body.extend(text.as_bytes());
+    };
+    text(&mut body, group);
+    text(&mut body, id);
+    body.extend(epoch.to_be_bytes());
+    body.extend(0_i32.to_be_bytes());
+    // Neither instance nor rack.
+    body.extend([0, 0]);
+    body.extend(30_000_i32.to_be_bytes());
+    if epoch == 0 {
+        body.push(1);
+        body.extend(0_i32.to_be_bytes());
+        body.push(2);
+        text(&mut body, "0");
+        body.push(2);
+        text(&mut body, topic);
+        // No pattern, changelog, sink, repartition or copartition; end of the subtopology, end of the topology.
+        body.extend([1, 1, 1, 1, 1, 0, 0]);
+        // Active, standby and warm-up tasks: none.
+        body.extend([1, 1, 1]);
+        text(&mut body, "process-1");
+        // No endpoint; neither tags nor offsets; no shutdown.
+        body.extend([0xff, 1, 0, 0, 0]);
+    } else {
+        body.extend([0xff, 0, 0, 0, 0, 0xff, 0, 0, 0, 0]);
+    }
+    body.push(0);
+    let mut request = Vec::new();
+    request.extend(88_i16.to_be_bytes());
+    request.extend(0_i16.to_be_bytes());
+    request.extend(1_i32.to_be_bytes());
+    request.extend(4_i16.to_be_bytes());
+    request.extend(b"test");
+    request.push(0);
+    request.extend(body);
+    let mut broker = TcpStream::connect(broker).await.unwrap();
+    let size = i32::try_from(request.len()).unwrap();
+    broker.write_all(&size.to_be_bytes()).await.unwrap();
+    broker.write_all(&request).await.unwrap();
+    let answer = frame(&mut broker).await.expect("the broker answers");
+    // Size, correlation, tags, throttle time, then the code.
+    i16::from_be_bytes([answer[13], answer[14]])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_groups_move_like_others_and_only_while_nobody_is_in_them_on_kafka_4_3_0() {
+    let kafka = tokio::task::block_in_place(|| RealKafka::running("4.3.0"));
+    let client = connect(&kafka.bootstrap).await;
+    let orders = topic(&kafka, &client).await;
+    let folder = Folder::new();
+    folder.clusters(&[("dr", &kafka.bootstrap)]);
+    let group = unique("streams");
+    let coordinator = client
+        .find_coordinator(CoordinatorKind::Group, &group)
+        .await;
+    coordinator.unwrap();
+    let code = streams_member(&kafka.bootstrap, &group, &orders, "member-1", 0).await;
+    assert_eq!(code, 0);
+    let verb = format!(
+        "offset_plan(dr).groups(\"{group}\").topics(\"{orders}\").strategy(\"to-offset\", 4).reset();"
+    );
+    let plan = planned(&folder, &verb);
+    assert!(plan.contains(&format!("group {group} is active")), "{plan}");
+    let delete = format!("dr.delete_groups(\"{group}\");");
+    let plan = planned(&folder, &delete);
+    assert!(plan.contains(&format!("group {group} is active")), "{plan}");
+    let code = streams_member(&kafka.bootstrap, &group, &orders, "member-1", -1).await;
+    assert_eq!(code, 0);
+    let listed = client.list_groups().await.unwrap();
+    let listed = listed.iter().find(|listed| listed.group == group).unwrap();
+    assert_eq!(
+        (listed.kind.to_lowercase().as_str(), listed.state.as_str()),
+        ("streams", "Empty")
+    );
+    let run = ran(&folder, &verb);
+    assert_eq!(
+        committed(&client, &group).await,
+        [at(0, 4, ""), at(1, 4, "")]
+    );
+    let shown = tokio::task::block_in_place(|| folder.kbr(&["show", &run]).expect(0).stdout);
+    assert!(!shown.contains("without a transaction"), "{shown}");
+    tokio::task::block_in_place(|| done(&folder, &["undo", &run]));
+    assert_eq!(committed(&client, &group).await, []);
 }

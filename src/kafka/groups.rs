@@ -42,7 +42,7 @@ pub struct GroupDescription {
     pub group: String,
     /// "Empty", "Stable", …; "Dead" for a group that does not exist.
     pub state: String,
-    /// "classic" or "consumer" (KIP-848).
+    /// "classic", "consumer" (KIP-848), "share" or "streams"; the members of the last are not told.
     pub kind: String,
     pub protocol_type: String,
     /// The broker that coordinates it.
@@ -106,7 +106,8 @@ impl Client {
         Ok(groups.collect())
     }
 
-    /// The groups with their members, of the classic and the consumer protocol (KIP-848).
+    /// The groups with their members: of the classic and the consumer protocol (KIP-848), share groups; of streams groups
+    /// (KIP-1071) only their state.
     pub async fn describe_groups(
         &self,
         groups: &[String],
@@ -123,7 +124,46 @@ impl Client {
                 found.insert(name, described);
             }
         }
+        self.describe_other_kinds(&mut found).await?;
         Ok(found)
+    }
+
+    /// Share and streams groups are neither: the listing tells that they are there.
+    async fn describe_other_kinds(
+        &self,
+        found: &mut BTreeMap<String, Result<GroupDescription>>,
+    ) -> Result<()> {
+        let missing = |found: &BTreeMap<String, Result<GroupDescription>>, name: &str| {
+            let found = found.get(name);
+            matches!(found, Some(Ok(group)) if group.state == DEAD)
+        };
+        if !found.keys().any(|name| missing(found, name)) {
+            return Ok(());
+        }
+        let mut share = Vec::new();
+        for listed in self.list_groups().await? {
+            let kind = listed.kind.to_ascii_lowercase();
+            if !missing(found, &listed.group) {
+                continue;
+            }
+            match kind.as_str() {
+                "share" => share.push(listed.group),
+                // Its members are told by a call that kbr does not have; whether there are any, by its state.
+                "streams" => {
+                    if let Some(Ok(group)) = found.get_mut(&listed.group) {
+                        (group.state, group.kind) = (listed.state, kind);
+                        group.protocol_type = listed.protocol_type;
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (name, outcome) in self.describe_share_groups(&share).await {
+            if let Some(described) = outcome.transpose() {
+                found.insert(name, described);
+            }
+        }
+        Ok(())
     }
 
     async fn describe_classic_groups(

@@ -28,6 +28,7 @@ mod producer_id;
 mod quotas;
 mod retry;
 mod scram;
+mod share_groups;
 mod topics;
 mod transactions;
 mod transport;

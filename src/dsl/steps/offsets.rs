@@ -77,7 +77,10 @@ impl ResetStep {
 
     /// `transaction 2 of 3`
     fn part(&self) -> Option<String> {
-        (self.of > 1).then(|| format!("transaction {} of {}", self.index + 1, self.of))
+        (self.of > 1).then(|| match self.plan.is_of_share_groups() {
+            true => "share groups".to_string(),
+            false => format!("transaction {} of {}", self.index + 1, self.of),
+        })
     }
 
     /// What it changes, in the terms of the commit.
@@ -185,9 +188,14 @@ impl ResetStep {
         if lines.is_empty() {
             lines.push(ViewLine::of("no group", Vec::new()));
         }
-        if let (Some(last), Some(part)) = (lines.last_mut(), self.part()) {
-            last.notes
-                .push(format!("{part}: it moves whole or not at all"));
+        let of_share_groups = plan.is_of_share_groups();
+        if let Some(last) = lines.last_mut() {
+            last.notes.extend(match self.part() {
+                _ if of_share_groups => {
+                    Some("share groups are told where to start, each by itself".to_string())
+                }
+                part => part.map(|part| format!("{part}: it moves whole or not at all")),
+            });
         }
         if let (Some(last), Some(expiring)) = (lines.last_mut(), &plan.expiring) {
             last.notes.push(expiring.text());
@@ -257,6 +265,7 @@ impl Step for ResetStep {
             "strategy": value(&plan.strategy),
             "chunk": self.part(),
             "out_of_range": value(&plan.out_of_range),
+            "share": plan.share,
             "forced": plan.forced_groups().iter().map(|group| &group.group).collect::<Vec<_>>(),
             "rows": self.rows(),
             "blocked": plan.blocks().iter().map(|blocked| &blocked.what).collect::<Vec<_>>(),
@@ -318,8 +327,11 @@ impl Step for ResetStep {
             })
             .collect();
         gate.notes = vec![match plan.group_names().len() {
+            _ if plan.is_of_share_groups() => {
+                "Each share group by itself: some may move and others not.".to_string()
+            }
             _ if self.of > 1 => format!(
-                "{} transactions, one after the other: each moves whole or not at all.",
+                "{} parts, one after the other: each transaction moves whole or not at all.",
                 self.of
             ),
             1 => "One transaction: every partition moves or none does.".to_string(),
@@ -402,9 +414,13 @@ impl Step for ResetStep {
         let client = &self.run.cluster.0.client;
         let id = self.transactional_id(&context.run);
         // A transaction that the interrupted attempt left open hides what was committed; taking its id over ends it.
-        let ended = client
-            .init_producer_id(Some(&id), TRANSACTION_TIMEOUT)
-            .await;
+        let ended = match self.plan.is_of_share_groups() {
+            true => Ok(()),
+            false => client
+                .init_producer_id(Some(&id), TRANSACTION_TIMEOUT)
+                .await
+                .map(drop),
+        };
         match ended {
             Ok(_) => {}
             // Then there was none either: the groups were moved one by one.

@@ -1,12 +1,14 @@
 //! Moving the groups: one transaction for all, or group by group where transactions are not allowed; then reading back.
 
-use super::check::committed;
+use super::check::current;
 use super::error::{Difference, Error, NotMoved, Result};
 use super::plan::Plan;
 use super::resolve::Current;
-use crate::base::Offset;
-use crate::kafka::{Client, ErrorCode};
+use crate::base::{Offset, TopicPartition};
+use crate::kafka::{Client, CommitWanted, ErrorCode};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::future::Future;
 
 /// What a reset did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +27,8 @@ pub enum Moved {
     Transaction { transactional_id: String },
     /// One commit per group, not atomic over groups, and why.
     PerGroup { because: String },
+    /// Share groups are told where to start, each by itself.
+    ShareGroups,
     /// Every offset was right already.
     NothingToDo,
 }
@@ -64,6 +68,9 @@ pub async fn apply(plan: &Plan, target: &Client, transactional_id: &str) -> Resu
     let commits = plan.commits();
     let how = if commits.is_empty() {
         Moved::NothingToDo
+    } else if plan.is_of_share_groups() {
+        share_groups(target, &commits).await?;
+        Moved::ShareGroups
     } else {
         match target
             .commit_offsets_in_transaction(transactional_id, &commits)
@@ -102,17 +109,34 @@ fn because(error: &crate::kafka::Error) -> String {
     }
 }
 
-type Commits = std::collections::BTreeMap<
-    String,
-    std::collections::BTreeMap<crate::base::TopicPartition, crate::kafka::CommitWanted>,
->;
+type Commits = BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>>;
 
 /// One OffsetCommit per group. All groups are tried, and the error says which moved.
 async fn per_group(target: &Client, commits: &Commits, because: &str) -> Result<()> {
+    one_by_one(commits, because, |group, offsets| async move {
+        target.commit_offsets(group, offsets).await
+    })
+    .await
+}
+
+/// One AlterShareGroupOffsets per group.
+async fn share_groups(target: &Client, commits: &Commits) -> Result<()> {
+    let because = "share groups know none";
+    one_by_one(commits, because, |group, offsets| async move {
+        target.alter_share_offsets(group, offsets).await
+    })
+    .await
+}
+
+async fn one_by_one<'c, F, Fut>(commits: &'c Commits, because: &str, change: F) -> Result<()>
+where
+    F: Fn(&'c String, &'c BTreeMap<TopicPartition, CommitWanted>) -> Fut,
+    Fut: Future<Output = crate::kafka::Result<BTreeMap<TopicPartition, ErrorCode>>>,
+{
     let mut moved = Vec::new();
     let mut failed = Vec::new();
     for (group, offsets) in commits {
-        let why = match target.commit_offsets(group, offsets).await {
+        let why = match change(group, offsets).await {
             Ok(codes) => codes
                 .into_iter()
                 .find(|(_, code)| *code != ErrorCode::NONE)
@@ -152,7 +176,7 @@ pub async fn replaced(plan: &Plan, target: &Client) -> Result<Vec<super::plan::R
     let mut rows: Vec<_> = plan.rows.clone();
     rows.retain(|row| plan.is_committed(row));
     if !plan.forced_groups().is_empty() {
-        let current = committed(target, &plan.group_names()).await?;
+        let current = current(plan, target).await?;
         for row in rows.iter_mut().filter(|row| plan.is_forced(row)) {
             let now = current.get(&row.group);
             let now = now.and_then(|offsets| offsets.get(&row.target_partition()));
@@ -169,7 +193,7 @@ pub async fn read_back(plan: &Plan, target: &Client) -> Result<()> {
     if groups.is_empty() {
         return Ok(());
     }
-    let rows = differences(plan, &committed(target, &groups).await?);
+    let rows = differences(plan, &current(plan, target).await?);
     if rows.is_empty() {
         Ok(())
     } else {
@@ -204,14 +228,12 @@ fn differences(plan: &Plan, current: &Current) -> Vec<Difference> {
 
 /// After a crash: what of the plan has happened. Only rows that the plan changes tell anything.
 pub async fn reconcile(plan: &Plan, target: &Client) -> Result<Reconciled> {
-    let groups = plan.group_names();
-    let current = committed(target, &groups).await?;
-    Ok(judge(plan, &current))
+    Ok(judge(plan, &current(plan, target).await?))
 }
 
 /// What is left of a plan that was carried out in part: rows that were moved already are at their target now.
 pub async fn remaining(plan: &Plan, target: &Client) -> Result<Plan> {
-    let current = committed(target, &plan.group_names()).await?;
+    let current = current(plan, target).await?;
     let mut left = plan.clone();
     for row in &mut left.rows {
         let partition = row.target_partition();

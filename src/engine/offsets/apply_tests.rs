@@ -34,6 +34,7 @@ fn plan() -> Plan {
         active: vec![],
         forced: false,
         expiring: None,
+        share: Default::default(),
         per_transaction: 10,
     }
 }

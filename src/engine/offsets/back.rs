@@ -41,6 +41,20 @@ pub async fn plan_back(run: &str, ways: &[WayBack], client: &Client) -> Result<(
     for (group, offsets) in client.committed_offsets_at(&wanted).await? {
         found.insert(group, offsets?);
     }
+    let share: BTreeSet<String> = client
+        .list_groups()
+        .await?
+        .into_iter()
+        .filter(|group| group.kind.eq_ignore_ascii_case("share"))
+        .map(|group| group.group)
+        .filter(|group| wanted.contains_key(group))
+        .collect();
+    if !share.is_empty() {
+        let names: Vec<String> = share.iter().cloned().collect();
+        for (group, offsets) in client.share_offsets(&names).await? {
+            found.insert(group, offsets?);
+        }
+    }
     let mut known = BTreeSet::new();
     for topic in client.topics(TopicsWanted::All).await? {
         let partitions = topic.partitions.iter().map(|one| one.id);
@@ -49,7 +63,7 @@ pub async fn plan_back(run: &str, ways: &[WayBack], client: &Client) -> Result<(
     let places: BTreeSet<TopicPartition> = ways.iter().map(|way| way.at.clone()).collect();
     let places: Vec<_> = places.intersection(&known).cloned().collect();
     let logs = super::check::logs_of(&places, client).await?;
-    let (mut plan, mut removal) = resolve_back(run, ways, &found, &logs);
+    let (mut plan, mut removal) = resolve_back(run, ways, &share, &found, &logs);
     plan.target_cluster_id = client.cluster_id().to_string();
     removal.cluster_id = client.cluster_id().to_string();
     super::resolve::block_what_is_active(&mut plan, client).await?;
@@ -58,7 +72,13 @@ pub async fn plan_back(run: &str, ways: &[WayBack], client: &Client) -> Result<(
 }
 
 /// The plan without a look at who is active.
-fn resolve_back(run: &str, ways: &[WayBack], found: &Found, logs: &Logs) -> (Plan, Removal) {
+fn resolve_back(
+    run: &str,
+    ways: &[WayBack],
+    share: &BTreeSet<String>,
+    found: &Found,
+    logs: &Logs,
+) -> (Plan, Removal) {
     let mut rows = Vec::new();
     let mut removed = Vec::new();
     for way in ways {
@@ -68,7 +88,7 @@ fn resolve_back(run: &str, ways: &[WayBack], found: &Found, logs: &Logs) -> (Pla
             continue;
         }
         match (way.was, now) {
-            (None, Some(now)) if at == way.wrote => {
+            (None, Some(now)) if at == way.wrote && !share.contains(&way.group) => {
                 removed.push((way.group.clone(), way.at.clone(), now.clone()));
             }
             _ => rows.push(row(run, way, now, logs.get(&way.at).copied())),
@@ -85,6 +105,7 @@ fn resolve_back(run: &str, ways: &[WayBack], found: &Found, logs: &Logs) -> (Pla
         active: Vec::new(),
         forced: false,
         expiring: None,
+        share: share.clone(),
         per_transaction: super::chunks::PER_TRANSACTION,
     };
     (plan, Removal::of_offsets("", removed))
@@ -145,11 +166,11 @@ fn goal(
              .groups(\"…\").strategy(\"to-offset\", …) says so",
         ));
     }
-    // It was where nothing was, and that is not what is there: then it goes by being deleted, not to a place.
+    // Committed offsets go by being deleted; the place where a share group starts stays.
     let Some(was) = way.was else {
         return Err(Blocked::new(
             Reason::NoCommit,
-            format!("{at}: {group} had committed nothing there"),
+            format!("{at}: {group} had no place there, and a share group that has one keeps it"),
             None,
         ));
     };
@@ -202,7 +223,13 @@ mod tests {
             "audit".to_string(),
             committed.map(|one| (at.clone(), one)).into_iter().collect(),
         )]);
-        resolve_back("run-1", &[way], &found, &Logs::from([(at, LOG)]))
+        resolve_back(
+            "run-1",
+            &[way],
+            &BTreeSet::new(),
+            &found,
+            &Logs::from([(at, LOG)]),
+        )
     }
 
     #[test]

@@ -58,7 +58,16 @@ pub(in crate::engine) fn active_groups(
                 reads.extend(read);
             }
         }
-        if !members.is_empty() {
+        // Nobody may be in a share group when it is told where to start; and who is in a streams group is not told.
+        let occupied = !["Empty", "Dead"].contains(&description.state.as_str());
+        if occupied && matches!(description.kind.as_str(), "share" | "streams") {
+            reads = topics.clone();
+            let all = description.members.iter();
+            members = all
+                .map(|member| (member.client_id.clone(), member.host.clone()))
+                .collect();
+        }
+        if !members.is_empty() || !reads.is_empty() {
             active.push(ActiveGroup {
                 group: description.group.clone(),
                 state: description.state.clone(),
@@ -108,7 +117,7 @@ pub async fn check(plan: &Plan, target: &Client) -> Result<()> {
     if !active.is_empty() {
         return Err(Error::GroupsActive { groups: active });
     }
-    let current = committed(target, &groups).await?;
+    let current = current(plan, target).await?;
     let drifted = drifted(plan, &current);
     if !drifted.is_empty() {
         return Err(Error::Drift { rows: drifted });
@@ -149,6 +158,24 @@ fn drifted(plan: &Plan, current: &Current) -> Vec<Drifted> {
         }
     }
     drifted
+}
+
+/// The same for a plan's groups, whatever they are: a share group has a place to start instead.
+pub(super) async fn current(plan: &Plan, target: &Client) -> Result<Current> {
+    let (share, others): (Vec<String>, Vec<String>) = plan
+        .group_names()
+        .into_iter()
+        .partition(|group| plan.share.contains(group));
+    let mut current = match others.is_empty() {
+        true => Current::new(),
+        false => committed(target, &others).await?,
+    };
+    if !share.is_empty() {
+        for (group, offsets) in target.share_offsets(&share).await? {
+            current.insert(group, offsets?);
+        }
+    }
+    Ok(current)
 }
 
 type Logs = BTreeMap<TopicPartition, (Offset, Offset)>;

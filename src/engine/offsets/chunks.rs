@@ -46,7 +46,8 @@ impl Plan {
             count += 1;
             bytes += weight(row);
         }
-        count <= self.per_transaction.max(1) && bytes <= BYTES
+        let of_one_kind = self.share.is_empty() || self.is_of_share_groups();
+        of_one_kind && count <= self.per_transaction.max(1) && bytes <= BYTES
     }
 
     /// The plan's parts, in order. A group stays whole if it fits into one at all.
@@ -61,7 +62,13 @@ impl Plan {
             }
         };
         let mut chunks: Vec<Piece> = Vec::new();
-        for group in self.rows.chunk_by(|one, other| one.group == other.group) {
+        // Share groups move outside of any transaction: last, and by themselves.
+        let (share, rows): (Vec<Row>, Vec<Row>) = self
+            .rows
+            .iter()
+            .cloned()
+            .partition(|row| self.share.contains(&row.group));
+        for group in rows.chunk_by(|one, other| one.group == other.group) {
             let mut whole = Piece {
                 rows: Vec::new(),
                 committed: 0,
@@ -84,6 +91,13 @@ impl Plan {
                     _ => chunks.push(part),
                 }
             }
+        }
+        if !share.is_empty() {
+            chunks.push(Piece {
+                rows: share,
+                committed: 0,
+                bytes: 0,
+            });
         }
         let mut plans = Vec::new();
         for (index, chunk) in chunks.into_iter().enumerate() {
@@ -117,6 +131,7 @@ impl Plan {
             active: self.active.clone(),
             forced: self.forced,
             expiring: self.expiring.clone(),
+            share: self.share.clone(),
             per_transaction: self.per_transaction,
         }
     }
@@ -161,6 +176,7 @@ mod tests {
             active: vec![],
             forced: false,
             expiring: None,
+            share: BTreeSet::new(),
             per_transaction,
         }
     }

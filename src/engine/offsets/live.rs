@@ -23,6 +23,8 @@ pub(super) struct World {
     pub groups: Vec<GroupListing>,
     /// Committed offsets of the chosen groups, and of the one that is copied.
     pub committed: Current,
+    /// Whether share groups can be asked and told where they start.
+    pub share_offsets: bool,
     /// Every topic of the cluster, with its partitions.
     pub topics: BTreeMap<String, Vec<PartitionId>>,
     /// Log start and high watermark of the partitions that rows are about.
@@ -49,6 +51,27 @@ pub async fn plan_live(target: &Client, options: &Options, now: TimestampMs) -> 
     let names: Vec<String> = names.into_iter().collect();
     if !names.is_empty() {
         world.committed = super::check::committed(target, &names).await?;
+    }
+    let share = world.groups.iter();
+    let share = share.filter(|group| group.kind.eq_ignore_ascii_case(SHARE));
+    let share: Vec<String> = share
+        .map(|group| group.group.clone())
+        .filter(|name| names.contains(name))
+        .collect();
+    if !share.is_empty() {
+        match target.share_offsets(&share).await {
+            Ok(found) => {
+                world.share_offsets = true;
+                for (group, offsets) in found {
+                    match offsets {
+                        Ok(offsets) => drop(world.committed.insert(group, offsets)),
+                        Err(crate::kafka::Error::Unsupported { .. }) => world.share_offsets = false,
+                        Err(error) => return Err(Error::Kafka(error)),
+                    }
+                }
+            }
+            Err(error) => return Err(Error::Kafka(error)),
+        }
     }
     let places = places(&world, options);
     let of_log = places.iter().filter(|place| is_there(&world, place));
@@ -178,10 +201,11 @@ pub(super) fn resolve_live(world: &World, options: &Options, now: TimestampMs) -
         active: Vec::new(),
         forced: options.force,
         expiring: None,
+        share: Default::default(),
         per_transaction: options.per_transaction.unwrap_or(PER_TRANSACTION),
     };
     plan.blocked = nothing_selected(world, options, &plan);
-    block_share_groups(world, &mut plan);
+    note_share_groups(world, &mut plan);
     if options.leave_unplaced {
         leave_unplaced(&mut plan);
     }
@@ -429,21 +453,24 @@ fn nothing_selected(world: &World, options: &Options, plan: &Plan) -> Vec<Blocke
     blocked
 }
 
-/// Share groups have no committed offsets; their start offsets are another request.
-fn block_share_groups(world: &World, plan: &mut Plan) {
+/// The share groups that rows are about; on brokers that cannot be told where they start they are in the way.
+fn note_share_groups(world: &World, plan: &mut Plan) {
     let chosen: BTreeSet<&str> = plan.rows.iter().map(|row| row.group.as_str()).collect();
     let share = world.groups.iter().filter(|group| {
         group.kind.eq_ignore_ascii_case(SHARE) && chosen.contains(group.group.as_str())
     });
     for group in share {
-        plan.blocked.push(Blocked::new(
-            Reason::ShareGroup,
-            format!(
-                "{} is a share group, which has no committed offsets",
-                group.group
-            ),
-            "leave it out with .exclude(…)",
-        ));
+        plan.share.insert(group.group.clone());
+        if !world.share_offsets {
+            plan.blocked.push(Blocked::new(
+                Reason::ShareGroup,
+                format!(
+                    "{} is a share group, which this cluster moves for nobody (Kafka 4.2 does)",
+                    group.group
+                ),
+                "leave it out with .exclude(…)",
+            ));
+        }
     }
 }
 

@@ -35,6 +35,7 @@ fn committed(offsets: &[(&str, i32, i64)]) -> BTreeMap<TopicPartition, Committed
 /// `orders` holds 10…50 in p0 and 0…20 in p1. `audit` is at 30 and, on a topic that is gone, at 7; `other` is at 12 and 3.
 fn world() -> World {
     World {
+        share_offsets: false,
         groups: ["audit", "other", "empty"]
             .map(|name| listing(name, "classic"))
             .into(),

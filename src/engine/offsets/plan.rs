@@ -7,7 +7,7 @@ use crate::base::text::grouped;
 use crate::base::{Offset, PartitionId, TopicPartition};
 use crate::kafka::CommitWanted;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Everything a reset would do.
@@ -31,6 +31,9 @@ pub struct Plan {
     /// Groups that brokers will drop soon unless somebody joins them.
     #[serde(default)]
     pub expiring: Option<Expiring>,
+    /// Groups of the plan that are share groups: they are told where to start, without a transaction.
+    #[serde(default)]
+    pub share: BTreeSet<String>,
     /// So many offsets are committed in one transaction; what is more comes in the next one.
     #[serde(default = "per_transaction")]
     pub per_transaction: usize,
@@ -269,6 +272,11 @@ impl Plan {
 
     pub fn is_blocked(&self) -> bool {
         !self.blocked.is_empty() || self.rows.iter().any(|row| row.target.is_err())
+    }
+
+    /// Whether all that it moves are share groups.
+    pub fn is_of_share_groups(&self) -> bool {
+        !self.rows.is_empty() && self.rows.iter().all(|row| self.share.contains(&row.group))
     }
 
     /// Whether members of its group read what it moves, and it is moved all the same.

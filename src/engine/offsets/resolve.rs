@@ -149,7 +149,10 @@ pub(super) fn topics_by_group(plan: &Plan) -> BTreeMap<&str, BTreeSet<&str>> {
 }
 
 fn block_active(plan: &mut Plan, active: Vec<ActiveGroup>) {
-    for group in active.iter().filter(|_| !plan.forced) {
+    // No broker moves a share group that somebody is in.
+    let share = plan.share.clone();
+    let refused = |group: &&ActiveGroup| !plan.forced || share.contains(&group.group);
+    for group in active.iter().filter(refused).cloned().collect::<Vec<_>>() {
         for row in &mut plan.rows {
             if row.group == group.group && group.reads.contains(&row.target_topic) {
                 row.block(Blocked::new(
@@ -241,6 +244,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
         active: Vec::new(),
         forced: options.force,
         expiring: None,
+        share: Default::default(),
         per_transaction: options.per_transaction.unwrap_or(PER_TRANSACTION),
     };
     plan.blocked = nothing_selected(source, options, &plan);
