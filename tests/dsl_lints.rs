@@ -174,7 +174,7 @@ fn wrong_kinds_and_counts_are_found_where_they_are_written_out() {
     finds_in_restore(
         "confirm(\"x\"); offset_plan(restore(snap).to(dr)).strategy(\"exakt\").reset();",
         &[
-            "E0212 2:58+7 option `strategy` of offset_plan is not \"exakt\" | did you mean \"exact\"? | it is one of: exact, skip, earliest, latest, to-offset, shift-by, to-datetime, by-duration, to-current, to-group, manual",
+            "E0212 2:58+7 option `strategy` of offset_plan is not \"exakt\" | did you mean \"exact\"? | it is one of: exact, skip, preserve, header, timestamp, cluster-scan, earliest, latest, to-offset, shift-by, to-datetime, by-duration, to-current, to-group, manual",
         ],
     );
     finds_in_restore(

@@ -132,6 +132,7 @@ fn source(target_topic: &str, partitions: i32, groups: &[(&str, &[i64])]) -> Sou
                 })
                 .collect(),
         }],
+        ..Source::default()
     }
 }
 

@@ -93,13 +93,27 @@ pub fn of_offsets(error: &offsets::Error) -> Described {
     let message = error.to_string();
     match error {
         E::Kafka(error) => of_kafka(error),
-        E::StrategyNotYet { .. } => Described::new("E0219", message).exit(ExitClass::Usage),
+        E::Archive(error) => of_archive(error),
+        E::Record { .. } => Described::new("E0380", message)
+            .fact("why", "a batch there is not what its header and checksum say")
+            .exit(ExitClass::Damaged),
+        E::Stalled { .. } => {
+            Described::new("E0422", message).fact("now", "look at the partition's leader")
+        }
+        E::Worker(_) => Described::new("E0901", message)
+            .fact("now", "this is a mistake in kbr: please report it"),
+        E::Rename { .. } => Described::new("E0217", message).exit(ExitClass::Usage),
+        E::NotOnto { .. } => Described::new("E0212", message).exit(ExitClass::Usage),
         E::UnknownStrategy { .. } | E::UnknownOutOfRange { .. } | E::StrategyWants { .. } => {
             Described::new("E0212", message).exit(ExitClass::Usage)
         }
         E::ForLiveGroups { .. } => Described::new("E0212", message)
             .exit(ExitClass::Usage)
-            .fact("now", "plan from the cluster: offset_plan(cluster(\"dr\")).groups(\"…\")"),
+            .fact(
+                "now",
+                "plan from the cluster: offset_plan(cluster(\"dr\")).groups(\"…\"); or from the snapshot, without the \
+                 restore: offset_plan(snap).onto(cluster(\"dr\"))",
+            ),
         E::Rows { .. } => Described::new("E0231", message)
             .exit(ExitClass::Usage)
             .fact("now", "rows are group,topic,partition,offset, or a JSON list of objects with these names"),

@@ -15,11 +15,12 @@ mod quantities;
 mod records;
 pub mod restore;
 pub mod routes;
+pub mod translate;
 
 use super::table::Entry;
 
 /// In the order of the documents.
-pub static TABLES: [&[Entry]; 15] = [
+pub static TABLES: [&[Entry]; 16] = [
     clusters::TABLE,
     consumers::TABLE,
     logs::TABLE,
@@ -33,6 +34,7 @@ pub static TABLES: [&[Entry]; 15] = [
     records::TABLE,
     offsets::TABLE,
     groups::TABLE,
+    translate::TABLE,
     general::TABLE,
     quantities::TABLE,
 ];

@@ -3,10 +3,12 @@
 //!
 //! The builder is the plan: it is made when something of it is read for the first time, and kept.
 
+use super::archives::SnapshotValue;
 use super::backup::some_partitions;
 use super::clusters::Cluster;
 use super::quantities::instant_of;
 use super::restore::{Restored, epoch_ms, patterns, selection};
+use super::translate::{Onto, no_target, of_snapshot};
 use crate::base::Pattern;
 use crate::base::text::{counted, grouped};
 use crate::base::time::parse_duration_ms;
@@ -29,37 +31,32 @@ use std::sync::{Arc, Mutex};
 #[derive(Clone)]
 pub struct OffsetPlan {
     host: Arc<Host>,
-    source: PlannedFrom,
+    pub(super) source: PlannedFrom,
     groups: Vec<String>,
     exclude: Vec<String>,
     topics: Vec<String>,
     partitions: Vec<SomePartitions>,
-    strategy: offsets::Strategy,
+    /// `None`: the source's own.
+    strategy: Option<offsets::Strategy>,
     out_of_range: String,
     leave_unplaced: bool,
     new_groups: bool,
     force: bool,
     per_transaction: Option<usize>,
+    pub(super) onto: Onto,
     /// Shared by copies of the same options; an option makes a new one.
     planned: Arc<Mutex<Option<Arc<offsets::Plan>>>>,
 }
 
 /// Where the groups and their offsets come from.
 #[derive(Clone)]
-enum PlannedFrom {
+pub(super) enum PlannedFrom {
     /// The archive's groups, through a restore.
     Restored(Box<Restored>),
     /// The cluster's own.
     Live(Cluster),
-}
-
-impl PlannedFrom {
-    fn cluster(&self) -> &Cluster {
-        match self {
-            Self::Restored(restored) => &restored.cluster,
-            Self::Live(cluster) => cluster,
-        }
-    }
+    /// The archive's groups, without a restore.
+    Snapshot(SnapshotValue),
 }
 
 /// One row, to be looked at.
@@ -71,28 +68,27 @@ const NAMES: &[Parameter] = &[Parameter::many("names", &[Kind::Text])];
 pub static TABLE: &[Entry] = &[
     Entry::verb(
         "offset_plan",
-        &[Parameter::one("source", &[Kind::Restored, Kind::Cluster])],
+        &[Parameter::one("source", &[Kind::Restored, Kind::Cluster, Kind::Snapshot])],
         Kind::OffsetPlan,
         |call| {
-            let source = match call.argument::<Cluster>(0) {
-                Ok(cluster) => PlannedFrom::Live(cluster),
-                Err(_) => PlannedFrom::Restored(Box::new(call.argument(0)?)),
-            };
-            let strategy = match source {
-                PlannedFrom::Restored(_) => offsets::Strategy::Exact,
-                PlannedFrom::Live(_) => offsets::Strategy::ToCurrent,
+            let source = if let Ok(cluster) = call.argument::<Cluster>(0) {
+                PlannedFrom::Live(cluster)
+            } else if let Ok(snapshot) = call.argument::<SnapshotValue>(0) {
+                PlannedFrom::Snapshot(snapshot)
+            } else {
+                PlannedFrom::Restored(Box::new(call.argument(0)?))
             };
             Ok(Dynamic::from(OffsetPlan::new(
                 call.host()?.clone(),
                 source,
-                strategy,
             )))
         },
     )
     .doc(
         "Where consumer groups go on. Of a restore: the archive's groups at its target, for each committed offset the very \
-         record that would have been read next. Of a cluster: its own groups, by a strategy such as `earliest`. Nothing is \
-         moved before `.reset()`; printing it shows every row.",
+         record that would have been read next. Of a cluster: its own groups, by a strategy such as `earliest`. Of a snapshot or \
+         a cluster with `.onto(…)`: its groups on topics that are there already. Nothing is moved before `.reset()`; \
+         printing it shows every row.",
     )
     .example("let moved = offset_plan(data).groups(\"checkout-*\");   // or offset_plan(cluster(\"dr\"))"),
     Entry::option(Kind::OffsetPlan, "groups", NAMES, "every group of the archive; of a cluster they are named", |call| {
@@ -146,10 +142,10 @@ pub static TABLE: &[Entry] = &[
             )
             .optional(),
         ],
-        "\"exact\" of a restore, \"to-current\" of a cluster",
+        "\"exact\" of a restore or onto a cluster, \"to-current\" of a cluster",
         |call| {
             let mut plan = call.me::<OffsetPlan>()?.changed();
-            plan.strategy = strategy(call)?;
+            plan.strategy = Some(strategy(call)?);
             Ok(Dynamic::from(plan))
         },
     )
@@ -157,7 +153,9 @@ pub static TABLE: &[Entry] = &[
         "How offsets are found. Of a restore: `exact` by its own mapping from source to target offsets, `skip` leaves groups \
          where they are. Of a cluster, as Kafka's own tool has them: `earliest`, `latest`, `to-current`, `to-offset` with an \
          offset, `shift-by` with a number, `to-datetime` with a time, `by-duration` with a duration before now, `to-group` \
-         with another group's name, and `manual` with a file of `group,topic,partition,offset`, in CSV or JSON.",
+         with another group's name, and `manual` with a file of `group,topic,partition,offset`, in CSV or JSON. Onto a cluster: \
+         `header` by the headers that `origin_headers` of a restore adds, `timestamp` by the time of what is unread, which may \
+         read some records again, `cluster-scan` by the records around the offset, `preserve` the same numbers.",
     )
     .example("offset_plan(dr).groups(\"audit\").strategy(\"to-datetime\", \"2026-11-20T10:00:00Z\")"),
     Entry::option(
@@ -209,6 +207,7 @@ pub static TABLE: &[Entry] = &[
         let host = call.host()?;
         host.refuse_effects("reset")?;
         let plan: OffsetPlan = call.me()?;
+        let cluster = plan.target()?.clone();
         let mut moved = (*plan.plan()?).clone();
         let mut again: Vec<String> = Vec::new();
         for row in &moved.rows {
@@ -225,7 +224,7 @@ pub static TABLE: &[Entry] = &[
         }));
         let run = Arc::new(ResetRun {
             plan: Arc::new(moved),
-            cluster: plan.source.cluster().clone(),
+            cluster,
         });
         for step in steps::offsets(&run) {
             host.add_step(step, call.position);
@@ -398,7 +397,7 @@ impl OffsetPlan {
         self.changed()
     }
 
-    fn new(host: Arc<Host>, source: PlannedFrom, strategy: offsets::Strategy) -> Self {
+    fn new(host: Arc<Host>, source: PlannedFrom) -> Self {
         Self {
             host,
             source,
@@ -406,12 +405,13 @@ impl OffsetPlan {
             exclude: Vec::new(),
             topics: Vec::new(),
             partitions: Vec::new(),
-            strategy,
+            strategy: None,
             out_of_range: "block".to_string(),
             leave_unplaced: false,
             new_groups: false,
             force: false,
             per_transaction: None,
+            onto: Onto::default(),
             planned: Arc::default(),
         }
     }
@@ -422,15 +422,18 @@ impl OffsetPlan {
         Self {
             groups: vec![to],
             new_groups: true,
-            ..Self::new(host, PlannedFrom::Live(cluster), strategy)
+            strategy: Some(strategy),
+            ..Self::new(host, PlannedFrom::Live(cluster))
         }
     }
 
     /// The cluster and what is selected of its groups; an error for the plan of a restore.
     pub fn of_live(&self, verb: &str) -> Result<(Cluster, offsets::Options), Failure> {
         match &self.source {
-            PlannedFrom::Live(cluster) => Ok((cluster.clone(), self.options()?)),
-            PlannedFrom::Restored(_) => Err(Failure::script(
+            PlannedFrom::Live(cluster) if self.onto.cluster.is_none() => {
+                Ok((cluster.clone(), self.options()?))
+            }
+            _ => Err(Failure::script(
                 "E0218",
                 format!("`{verb}` is about a cluster's own groups, not about those of a restore"),
             )
@@ -440,8 +443,17 @@ impl OffsetPlan {
         }
     }
 
+    /// The cluster whose groups are moved.
+    fn target(&self) -> Result<&Cluster, Failure> {
+        match (&self.onto.cluster, &self.source) {
+            (Some(cluster), _) | (None, PlannedFrom::Live(cluster)) => Ok(cluster),
+            (None, PlannedFrom::Restored(restored)) => Ok(&restored.cluster),
+            (None, PlannedFrom::Snapshot(_)) => Err(no_target()),
+        }
+    }
+
     /// With other options it is another plan.
-    fn changed(mut self) -> Self {
+    pub(super) fn changed(mut self) -> Self {
         self.planned = Arc::default();
         self
     }
@@ -480,27 +492,45 @@ impl OffsetPlan {
                 .iter()
                 .map(|some| (some.topics.clone(), some.partitions.clone()))
                 .collect(),
-            strategy: self.strategy.clone(),
+            strategy: self.strategy.clone().unwrap_or(match self.source {
+                PlannedFrom::Live(_) if self.onto.cluster.is_none() => offsets::Strategy::ToCurrent,
+                _ => offsets::Strategy::Exact,
+            }),
             out_of_range: offsets::OutOfRange::parse(&self.out_of_range).map_err(wrong)?,
             leave_unplaced: self.leave_unplaced,
             new_groups: self.new_groups,
             force: self.force,
             per_transaction: self.per_transaction,
+            at_most_behind: self.onto.at_most_behind,
+            scan_budget: self.onto.scan_budget,
         })
     }
 
     fn make(&self) -> Result<offsets::Plan, Failure> {
         let mut options = self.options()?;
-        let cluster = &self.source.cluster().0;
+        let cluster = &self.target()?.0;
         let of_cluster = |error| {
             Failure::from_below("E0330", error)
                 .prefixed(format!("planning offsets on {}", cluster.name))
         };
         let restored = match &self.source {
             PlannedFrom::Restored(restored) => restored,
+            PlannedFrom::Snapshot(snapshot) => {
+                let from = of_snapshot(snapshot);
+                let plan = self.onto.translation(from);
+                let plan = offsets::plan_onto(&plan, &cluster.client, &options);
+                return self.host.wait(plan)?.map_err(of_cluster);
+            }
+            PlannedFrom::Live(source) if self.onto.cluster.is_some() => {
+                let from = offsets::From::Cluster(source.0.client.clone());
+                let plan = self.onto.translation(from);
+                let plan = offsets::plan_onto(&plan, &cluster.client, &options);
+                return self.host.wait(plan)?.map_err(of_cluster);
+            }
             PlannedFrom::Live(_) => {
+                self.onto.refuse_in_place()?;
                 // A file that names its groups chooses them.
-                if let offsets::Strategy::Manual(wanted) = &self.strategy
+                if let offsets::Strategy::Manual(wanted) = &options.strategy
                     && self.groups.is_empty()
                 {
                     let named: Vec<String> =
@@ -508,7 +538,7 @@ impl OffsetPlan {
                     let exact = named.iter().map(|name| Pattern::Name(name.clone()));
                     options.groups.include = exact.collect();
                 }
-                let now = match self.strategy {
+                let now = match options.strategy {
                     offsets::Strategy::ByDuration(_) => self.host.read_now(),
                     _ => self.host.now,
                 };
@@ -522,8 +552,12 @@ impl OffsetPlan {
             .wait(snapshot.snapshot.groups())?
             .map_err(|error| reading::of_archive(&snapshot.store.url.to_string(), error))?;
         let writes = restored.run.plan.writes.iter();
+        let chosen = groups.groups.iter().map(|group| group.group.as_str());
+        let chosen = chosen.filter(|name| options.groups.takes(name));
+        let renamed = self.onto.renamed(chosen).map_err(of_cluster)?;
         let source = offsets::Source {
             groups: groups.groups,
+            renamed,
             // The archive may hold records that the source's log start has passed since: they are restored, and a group
             // that was at one of them goes on there.
             topics: writes.map(offsets::SourceTopic::from).collect(),

@@ -392,7 +392,7 @@ pub fn no_such_on_error(given: &str) -> Failure {
     }
 }
 
-fn names(call: &Invocation) -> Result<BTreeMap<String, String>, Failure> {
+pub fn names(call: &Invocation) -> Result<BTreeMap<String, String>, Failure> {
     let map: Map = call.argument(0)?;
     map.into_iter()
         .map(|(from, to)| {
@@ -402,7 +402,7 @@ fn names(call: &Invocation) -> Result<BTreeMap<String, String>, Failure> {
                 .map_err(|_| {
                     Failure::script(
                         "E0208",
-                        format!("remap: the name for {from} is text, not {}", kind.phrase()),
+                        format!("the new name of {from} is text, not {}", kind.phrase()),
                     )
                 })
         })

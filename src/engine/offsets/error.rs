@@ -1,8 +1,11 @@
 //! Why offsets were not planned or not moved. Nothing has moved unless the error says what has.
 
 use super::check::ActiveGroup;
+use crate::archive;
 use crate::base::{Offset, TopicPartition};
+use crate::engine::restore::FilterError;
 use crate::kafka::{self, ErrorCode};
+use crate::record;
 use serde::Serialize;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -49,14 +52,36 @@ pub struct NotMoved {
 pub enum Error {
     #[error(transparent)]
     Kafka(#[from] kafka::Error),
-    #[error("strategy `{name}` is not there yet")]
-    StrategyNotYet { name: String },
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    #[error("{partition} at offset {offset}: {source}")]
+    Record {
+        partition: TopicPartition,
+        offset: Offset,
+        source: record::Error,
+    },
+    #[error("{partition}: nothing more came at offset {at} for {seconds} s ({last})")]
+    Stalled {
+        partition: TopicPartition,
+        at: Offset,
+        seconds: u64,
+        last: String,
+    },
+    #[error("a worker ended early: {0}")]
+    Worker(String),
+    #[error("renaming {name}: {source}")]
+    Rename { name: String, source: FilterError },
     #[error("strategy `{name}` takes {what}")]
     StrategyWants { name: String, what: &'static str },
     #[error(
-        "strategy `{name}` moves live groups; a restore's groups move by `exact`, or stay by `skip`"
+        "strategy `{name}` is not one of a restore; its groups move by `exact`, or stay by `skip`"
     )]
     ForLiveGroups { name: &'static str },
+    #[error(
+        "strategy `{name}` moves groups within a cluster; onto another one they go by `preserve`, `header`, \
+         `timestamp` or `cluster-scan`"
+    )]
+    NotOnto { name: &'static str },
     #[error("{origin}: {what}")]
     Rows { origin: String, what: String },
     #[error("there is no strategy `{name}`{}", suggestion(.meant))]

@@ -94,6 +94,7 @@ pub async fn plan_live(target: &Client, options: &Options, now: TimestampMs) -> 
     }
     let mut plan = resolve_live(&world, options, now);
     plan.target_cluster_id = target.cluster_id().to_string();
+    super::behind::limit(&mut plan, target, options).await?;
     super::resolve::block_what_is_active(&mut plan, target).await?;
     let known = world
         .groups
@@ -354,11 +355,17 @@ fn goal(
             let at = from.ok_or_else(nothing)?;
             return Ok((at, "left where it is".into()));
         }
-        Strategy::Exact | Strategy::Back(_) => {
+        Strategy::Exact
+        | Strategy::Preserve
+        | Strategy::Header
+        | Strategy::Timestamp
+        | Strategy::ClusterScan
+        | Strategy::Back(_) => {
             return Err(Blocked::new(
                 Reason::NoMapping,
                 format!("{place}: no restore tells where its records went"),
-                "plan from the restore: offset_plan(restored); or choose another strategy",
+                "plan from the restore: offset_plan(restored); or from another cluster or a snapshot onto this one with \
+                 .onto(…); or choose another strategy",
             ));
         }
     };

@@ -6,6 +6,7 @@
 
 mod apply;
 mod back;
+mod behind;
 mod check;
 mod chunks;
 mod error;
@@ -14,8 +15,10 @@ mod joined;
 mod live;
 mod options;
 mod plan;
+mod renamed;
 mod resolve;
 mod rows;
+mod translate;
 
 pub use apply::{
     Moved, MovedGroup, Reconciled, Report, apply, read_back, reconcile, remaining, replaced,
@@ -27,7 +30,9 @@ pub use chunks::PER_TRANSACTION;
 pub use error::{Difference, Drifted, Error, NotMoved, OutsideLog, Result};
 pub use expiry::Expiring;
 pub use live::plan_live;
-pub use options::{Given, Options, OutOfRange, Strategy};
+pub use options::{Behind, Given, Options, OutOfRange, Strategy};
 pub use plan::{Blocked, Plan, Reason, Row, Skipped, Summary, Why};
+pub use renamed::Renamed;
 pub use resolve::{Source, SourcePartition, SourceTopic, plan};
 pub use rows::{Wanted, csv, json, shell};
+pub use translate::{From, Translation, plan_onto};

@@ -4,6 +4,7 @@ use super::error::Error;
 use super::rows::Wanted;
 use crate::base::text::did_you_mean;
 use crate::base::{Offset, PartitionSet, Pattern, Selection, TimestampMs};
+use crate::engine::restore::ScanBudget;
 use serde::{Deserialize, Serialize};
 
 /// What to plan. The default takes every group of the archive, exactly, and blocks what lies out of range.
@@ -24,6 +25,18 @@ pub struct Options {
     pub force: bool,
     /// Offsets of one transaction; `None`: as many as a coordinator takes at ease.
     pub per_transaction: Option<usize>,
+    /// A row that would read more again is blocked.
+    pub at_most_behind: Option<Behind>,
+    /// How much of each partition planning may read.
+    pub scan_budget: ScanBudget,
+}
+
+/// How far a group may be put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    Records(u64),
+    /// Milliseconds between the record it would go on with and the one that it would have read next.
+    Time(i64),
 }
 
 /// How a committed offset becomes one at the target.
@@ -35,6 +48,14 @@ pub enum Strategy {
     Exact,
     /// Where they are.
     Skip,
+    /// The same numbers at the target.
+    Preserve,
+    /// By the headers that a restore adds to say where each record came from.
+    Header,
+    /// By the time of what has not been read yet.
+    Timestamp,
+    /// By the records around the committed offset, found again among those of the target.
+    ClusterScan,
     /// The oldest record there is.
     Earliest,
     /// The high watermark.
@@ -66,13 +87,14 @@ pub enum Given {
     Text(String),
 }
 
-/// The strategies of the design that are not built yet.
-const NOT_YET: &[&str] = &["preserve", "header", "timestamp", "cluster-scan"];
-
 impl Strategy {
     pub const NAMES: &'static [&'static str] = &[
         "exact",
         "skip",
+        "preserve",
+        "header",
+        "timestamp",
+        "cluster-scan",
         "earliest",
         "latest",
         "to-offset",
@@ -94,6 +116,10 @@ impl Strategy {
         let strategy = match (name, given) {
             ("exact", Given::Nothing) => Self::Exact,
             ("skip", Given::Nothing) => Self::Skip,
+            ("preserve", Given::Nothing) => Self::Preserve,
+            ("header", Given::Nothing) => Self::Header,
+            ("timestamp", Given::Nothing) => Self::Timestamp,
+            ("cluster-scan", Given::Nothing) => Self::ClusterScan,
             ("earliest", Given::Nothing) => Self::Earliest,
             ("latest", Given::Nothing) => Self::Latest,
             ("to-current", Given::Nothing) => Self::ToCurrent,
@@ -121,11 +147,6 @@ impl Strategy {
                 return Err(wants("a file: .strategy(\"manual\", \"offsets.csv\")"));
             }
             (name, _) if Self::NAMES.contains(&name) => return Err(wants("nothing besides")),
-            (name, _) if NOT_YET.contains(&name) => {
-                return Err(Error::StrategyNotYet {
-                    name: name.to_string(),
-                });
-            }
             (name, _) => {
                 return Err(Error::UnknownStrategy {
                     name: name.to_string(),
@@ -140,6 +161,10 @@ impl Strategy {
         match self {
             Self::Exact => "exact",
             Self::Skip => "skip",
+            Self::Preserve => "preserve",
+            Self::Header => "header",
+            Self::Timestamp => "timestamp",
+            Self::ClusterScan => "cluster-scan",
             Self::Earliest => "earliest",
             Self::Latest => "latest",
             Self::ToOffset(_) => "to-offset",

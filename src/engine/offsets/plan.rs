@@ -110,6 +110,9 @@ pub enum Why {
     Clamped { to: Offset },
     /// Where the operator wants it, by so many offsets from where the group is now.
     Asked { what: String, moved: Option<i64> },
+    /// Found without a restore's mapping: in which words, how many records may be read again at most, and whether it is
+    /// known that none is skipped and this is the place.
+    Found { how: String, again: u64, sure: bool },
     /// There is no target.
     Blocked,
 }
@@ -119,6 +122,7 @@ impl Why {
     pub fn again_and_skipped(&self) -> (u64, u64) {
         match self {
             Why::ReReads { records } => (*records, 0),
+            Why::Found { again, .. } => (*again, 0),
             Why::Asked {
                 moved: Some(by), ..
             } if *by < 0 => (by.unsigned_abs(), 0),
@@ -134,6 +138,11 @@ impl Why {
         match self {
             Why::SameRecord | Why::NextRestored { .. } | Why::AfterLast => "exact",
             Why::ReReads { .. } => "re-reads",
+            Why::Found { again: 0, sure, .. } => match sure {
+                true => "exact",
+                false => "unknown",
+            },
+            Why::Found { .. } => "re-reads",
             Why::Clamped { .. } => "clamped",
             Why::Asked { moved, .. } => match moved {
                 Some(by) if *by < 0 => "re-reads",
@@ -157,6 +166,10 @@ impl fmt::Display for Why {
             ),
             Why::AfterLast => f.write_str("after the last restored record"),
             Why::ReReads { records } => f.write_str(&super::joined::re_reads(*records)),
+            Why::Found { how, again: 0, .. } => f.write_str(how),
+            Why::Found { how, again, .. } => {
+                write!(f, "{how}; re-reads at most {}", grouped(*again))
+            }
             Why::Clamped { to } => write!(f, "clamped to {}", grouped(to.0)),
             Why::Asked { what, moved } => match moved {
                 Some(by) if *by < 0 => write!(f, "{what}; re-reads {}", grouped(by.unsigned_abs())),
@@ -191,6 +204,14 @@ pub enum Reason {
     ShareGroup,
     /// Somebody has committed since the run that is undone.
     MovedSince,
+    /// No record of the target says where it came from, or too few do.
+    NoHeaders,
+    /// The place cannot be told, or there are several.
+    NotFound,
+    /// More would have to be read than planning may.
+    OverBudget,
+    /// It would read more again than it may.
+    TooFarBehind,
 }
 
 /// Something that stands in the way, and what to do about it.

@@ -7,6 +7,7 @@ use super::expiry::SOON_MINUTES;
 use super::joined::{self, Joined};
 use super::options::{Options, OutOfRange, Strategy};
 use super::plan::{Blocked, Plan, Reason, Row, Skipped, Why};
+use super::renamed::Renamed;
 use crate::archive::{GroupEntry, GroupOffset};
 use crate::base::text::grouped;
 use crate::base::{Offset, PartitionId, PartitionSet, TopicId, TopicPartition};
@@ -19,14 +20,16 @@ use std::collections::{BTreeMap, BTreeSet};
 const LONGEST_METADATA: usize = 4096;
 
 const NOT_RESTORED: &str = "not part of this restore";
-const LEFT_ALONE: &str = "left where it is, as asked";
-const NOT_SELECTED: &str = "topic not selected";
+pub(super) const LEFT_ALONE: &str = "left where it is, as asked";
+pub(super) const NOT_SELECTED: &str = "topic not selected";
 
 /// What the offsets are planned from: a snapshot's groups and a restore's topics.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     pub groups: Vec<GroupEntry>,
     pub topics: Vec<SourceTopic>,
+    /// Names of groups at the target, where they are others.
+    pub renamed: Renamed,
 }
 
 /// One restored topic.
@@ -98,7 +101,7 @@ pub async fn plan(source: &Source, target: &Client, options: &Options) -> Result
         .groups
         .iter()
         .filter(|group| options.groups.takes(&group.group))
-        .map(|group| group.group.clone())
+        .map(|group| source.renamed.of(&group.group).to_string())
         .collect();
     let mut current = Current::new();
     let mut described = Vec::new();
@@ -112,6 +115,7 @@ pub async fn plan(source: &Source, target: &Client, options: &Options) -> Result
     }
     let mut plan = resolve(source, &current, options);
     plan.target_cluster_id = target.cluster_id().to_string();
+    super::behind::limit(&mut plan, target, options).await?;
     let active = active_groups(&described, &topics_by_group(&plan));
     block_active(&mut plan, active);
     let known = target.list_groups().await?.into_iter();
@@ -181,6 +185,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
         if !options.groups.takes(&group.group) {
             continue;
         }
+        let group = &source.renamed.at_target(group);
         let at_target = current.get(&group.group);
         for offset in &group.offsets {
             // The coordinator takes −1 for "nothing committed".
@@ -248,6 +253,9 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
         per_transaction: options.per_transaction.unwrap_or(PER_TRANSACTION),
     };
     plan.blocked = nothing_selected(source, options, &plan);
+    let chosen = source.groups.iter().map(|group| group.group.as_str());
+    let chosen = chosen.filter(|name| options.groups.takes(name));
+    plan.blocked.extend(source.renamed.collisions(chosen));
     if options.leave_unplaced {
         super::live::leave_unplaced(&mut plan);
     }
@@ -255,7 +263,7 @@ pub(super) fn resolve(source: &Source, current: &Current, options: &Options) -> 
 }
 
 /// What rows are sorted by.
-fn place(row: &Row) -> (&str, &str, PartitionId, &str, PartitionId) {
+pub(super) fn place(row: &Row) -> (&str, &str, PartitionId, &str, PartitionId) {
     (
         &row.group,
         &row.topic,
@@ -366,18 +374,13 @@ fn not_archived(
     }
 }
 
-pub(super) fn exact<'m>(
-    offset: &GroupOffset,
-    topic: &SourceTopic,
-    partition: &'m SourcePartition,
-    out_of_range: OutOfRange,
-) -> Result<(&'m Mapping, Offset, Why), Blocked> {
+/// Whether a commit can be carried over at all: it belongs to this very topic, and brokers take its metadata.
+pub(super) fn fit(offset: &GroupOffset, topic_id: TopicId, place: &str) -> Result<(), Blocked> {
     let committed = offset.offset;
-    let place = format!("{} p{}", topic.topic, partition.partition);
     if let Some(id) = offset.topic_id
         && !id.is_nil()
-        && !topic.topic_id.is_nil()
-        && id != topic.topic_id
+        && !topic_id.is_nil()
+        && id != topic_id
     {
         return Err(Blocked::new(
             Reason::OtherIncarnation,
@@ -398,6 +401,57 @@ pub(super) fn exact<'m>(
             None,
         ));
     }
+    Ok(())
+}
+
+/// The end of the archived range to which a commit outside of it is moved, if that is allowed; `None` if it lies within.
+pub(super) fn clamped(
+    committed: Offset,
+    (start, end): (Offset, Offset),
+    place: &str,
+    out_of_range: OutOfRange,
+) -> Result<Option<Offset>, Blocked> {
+    let (to, reason, what, hint) = if committed > end {
+        (
+            end,
+            Reason::NotYetArchived,
+            format!(
+                "{place}: committed {} is not in the archive yet (ends at {})",
+                grouped(committed.0),
+                grouped(end.0)
+            ),
+            "take a backup now (kbr run backup.rhai --execute), or say .out_of_range(\"clamp\")",
+        )
+    } else if committed < start {
+        (
+            start,
+            Reason::BeforeArchive,
+            format!(
+                "{place}: committed {} lies before the source's log start {}",
+                grouped(committed.0),
+                grouped(start.0)
+            ),
+            "retention had removed what it would have read next; \
+             say .out_of_range(\"clamp\") to go on with the oldest record there is",
+        )
+    } else {
+        return Ok(None);
+    };
+    match out_of_range {
+        OutOfRange::Block => Err(Blocked::new(reason, what, hint)),
+        OutOfRange::Clamp => Ok(Some(to)),
+    }
+}
+
+pub(super) fn exact<'m>(
+    offset: &GroupOffset,
+    topic: &SourceTopic,
+    partition: &'m SourcePartition,
+    out_of_range: OutOfRange,
+) -> Result<(&'m Mapping, Offset, Why), Blocked> {
+    let committed = offset.offset;
+    let place = format!("{} p{}", topic.topic, partition.partition);
+    fit(offset, topic.topic_id, &place)?;
     let Some(mapping) = &partition.mapping else {
         return Err(Blocked::new(
             Reason::KnownAfterExecution,
@@ -405,40 +459,13 @@ pub(super) fn exact<'m>(
             "raise the restore's scan budget, so that the plan reads what the filter or time bound cuts",
         ));
     };
-    if committed > partition.to {
-        let end = partition.to;
-        return match out_of_range {
-            OutOfRange::Block => Err(Blocked::new(
-                Reason::NotYetArchived,
-                format!(
-                    "{place}: committed {} is not in the archive yet (ends at {})",
-                    grouped(committed.0),
-                    grouped(end.0)
-                ),
-                "take a backup now (kbr run backup.rhai --execute), or say .out_of_range(\"clamp\")",
-            )),
-            OutOfRange::Clamp => Ok((mapping, mapping.target_end(), Why::Clamped { to: end })),
+    let archived = (partition.log_start, partition.to);
+    if let Some(to) = clamped(committed, archived, &place, out_of_range)? {
+        let target = match to == partition.to {
+            true => mapping.target_end(),
+            false => mapping.translate(to).offset,
         };
-    }
-    if committed < partition.log_start {
-        let start = partition.log_start;
-        return match out_of_range {
-            OutOfRange::Block => Err(Blocked::new(
-                Reason::BeforeArchive,
-                format!(
-                    "{place}: committed {} lies before the source's log start {}",
-                    grouped(committed.0),
-                    grouped(start.0)
-                ),
-                "retention had removed what it would have read next; \
-                 say .out_of_range(\"clamp\") to go on with the oldest record there is",
-            )),
-            OutOfRange::Clamp => Ok((
-                mapping,
-                mapping.translate(start).offset,
-                Why::Clamped { to: start },
-            )),
-        };
+        return Ok((mapping, target, Why::Clamped { to }));
     }
     let translated = mapping.translate(committed);
     let why = match translated.how {
@@ -450,17 +477,17 @@ pub(super) fn exact<'m>(
 }
 
 #[derive(Default)]
-struct Skips(BTreeMap<(String, String, &'static str), Vec<PartitionId>>);
+pub(super) struct Skips(BTreeMap<(String, String, &'static str), Vec<PartitionId>>);
 
 impl Skips {
-    fn add(&mut self, group: &GroupEntry, offset: &GroupOffset, why: &'static str) {
+    pub(super) fn add(&mut self, group: &GroupEntry, offset: &GroupOffset, why: &'static str) {
         self.0
             .entry((group.group.clone(), offset.topic.clone(), why))
             .or_default()
             .push(offset.partition);
     }
 
-    fn finish(self) -> Vec<Skipped> {
+    pub(super) fn finish(self) -> Vec<Skipped> {
         self.0
             .into_iter()
             .map(|((group, topic, why), mut partitions)| {

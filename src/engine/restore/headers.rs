@@ -15,6 +15,18 @@ pub const ORIGINAL_TIMESTAMP: &str = "x-original-timestamp";
 /// The source cluster's id.
 pub const SOURCE_CLUSTER: &str = "x-source-cluster";
 
+/// Whether a header is one of these four.
+pub fn is_of_origin(name: &[u8]) -> bool {
+    [
+        ORIGINAL_OFFSET,
+        ORIGINAL_PARTITION,
+        ORIGINAL_TIMESTAMP,
+        SOURCE_CLUSTER,
+    ]
+    .iter()
+    .any(|own| own.as_bytes() == name)
+}
+
 /// What happens to a record's headers, in this order: some are dropped, some are set, those of the origin are added.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeaderChanges {
@@ -114,15 +126,7 @@ impl HeaderRule {
                 .set
                 .iter()
                 .any(|(own, _)| own.as_bytes() == name)
-                || self.changes.origin.is_some()
-                    && [
-                        ORIGINAL_OFFSET,
-                        ORIGINAL_PARTITION,
-                        ORIGINAL_TIMESTAMP,
-                        SOURCE_CLUSTER,
-                    ]
-                    .iter()
-                    .any(|own| own.as_bytes() == name)
+                || self.changes.origin.is_some() && is_of_origin(name)
         };
         headers
             .iter()

@@ -30,7 +30,9 @@ pub use apply::{
 };
 pub use context::{IdentityKnown, WriteContext, WriteProgress};
 pub use headers::HeaderChanges;
-pub(crate) use headers::HeaderRule;
+pub(crate) use headers::{
+    HeaderRule, ORIGINAL_OFFSET, ORIGINAL_PARTITION, SOURCE_CLUSTER, is_of_origin,
+};
 pub use options::{
     FilterError, FilterRecord, FilterSession, HeaderOptions, OnError, Options, PartitionRemap,
     RecordFilter, ScanBudget, SomeOffsets, TopicRemap,
