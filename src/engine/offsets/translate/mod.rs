@@ -133,6 +133,7 @@ pub async fn plan_onto(
         skipped: skips.finish(),
         blocked: Vec::new(),
         active: Vec::new(),
+        share: Default::default(),
         forced: options.force,
         expiring: None,
         per_transaction: options.per_transaction.unwrap_or(PER_TRANSACTION),
