@@ -567,3 +567,45 @@ async fn a_run_that_died_is_taken_back_from_wherever_it_was() {
     })
     .await;
 }
+
+/// Where transactions are not allowed groups move one by one: then a kill leaves some here and some there, which a resume
+/// finishes and an undo takes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn without_transactions_what_is_half_done_is_finished_or_taken_back() {
+    const OFFSET_COMMIT: i16 = 8;
+    const NOT_AUTHORIZED: i16 = 53;
+    static ONE_BY_ONE: Scenario = Scenario {
+        runbook: LIVE.runbook,
+        strikes: |key| key == OFFSET_COMMIT,
+        together: 1,
+    };
+    let base = Base::new(&ONE_BY_ONE).await;
+    let mixed = Arc::new(AtomicU64::new(0));
+    rounds(7, 6, |nth| {
+        let mixed = mixed.clone();
+        round(&base, format!("killed at commit {nth}"), move |round| {
+            round.dr.intercept(|request| match request.api_key {
+                INIT_PRODUCER_ID => Action::Error(NOT_AUTHORIZED),
+                _ => Action::Pass,
+            });
+            let struck = round.killed(&round.execute(), nth);
+            round.assert_whole();
+            let now = committed(&round.dr);
+            if now != round.base.old && now != round.base.new {
+                mixed.fetch_add(1, Ordering::Relaxed);
+            }
+            match round.run() {
+                Some(run) if nth.is_multiple_of(2) && now != round.base.old => {
+                    let digest = round.folder.kbr(&["undo", &run]).expect(0).digest();
+                    let words = ["undo", &run, "--execute", "--confirm", &digest];
+                    round.folder.kbr(&words).expect(0);
+                    assert_eq!(committed(&round.dr), round.base.old, "{}", round.when);
+                }
+                _ => round.recover(),
+            }
+            struck
+        })
+    })
+    .await;
+    assert!(mixed.load(Ordering::Relaxed) >= 5);
+}
