@@ -428,22 +428,22 @@ const SHARE: &[&str] = &[
 /// A member of a share group comes (epoch 0), stays, or leaves (epoch −1).
 async fn share_member(client: &Client, group: &str, topic: &str, id: &str, epoch: i32) {
     let text = |text: &str| StrBytes::from_string(text.to_string());
-    let coordinator = client.find_coordinator(CoordinatorKind::Group, group).await;
     let request = ShareGroupHeartbeatRequest::default()
         .with_group_id(GroupId(text(group)))
         .with_member_id(text(id))
         .with_member_epoch(epoch)
         .with_subscribed_topic_names(Some(vec![TopicName(text(topic))]));
-    let to = Route::Broker(coordinator.unwrap());
     let until = Instant::now() + LIMIT;
     loop {
+        let coordinator = client.find_coordinator(CoordinatorKind::Group, group).await;
+        let to = Route::Broker(coordinator.unwrap());
         let answer = client.call(to, request.clone()).await.unwrap();
         // A coordinator that is new has to load first.
-        if answer.error_code == 14 && Instant::now() < until {
+        if (14..=16).contains(&answer.error_code) && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         }
-        assert_eq!(answer.error_code, 0, "{:?}", answer.error_message);
+        assert_eq!(answer.error_code, 0, "{group}: {:?}", answer.error_message);
         return;
     }
 }
