@@ -358,6 +358,10 @@ async fn what_is_around_an_offset_is_found_again_and_the_row_says_how_surely() {
         let groups = ".groups(\"checkout-*\")";
         let text = planned(&scene, source, &format!("{options}{groups}"));
         assert!(text.contains("likely: 4 of 5 neighbours match"), "{text}");
+        assert!(
+            text.contains("2 partitions   2 unknown   lag after"),
+            "{text}"
+        );
     }
     moved(&scene, LATEST, &options);
     assert_eq!(scene.committed("checkout-api"), [(0, 2), (1, 4)]);

@@ -129,6 +129,11 @@ impl ResetStep {
         if skipped > 0 {
             said.push(format!("skips {}", grouped(skipped)));
         }
+        let unknown = rows.iter().filter(|row| row.why.exactness() == "unknown");
+        let unknown = unknown.count();
+        if unknown > 0 {
+            said.push(format!("{} unknown", grouped(unknown as i128)));
+        }
         let exactness = match said.is_empty() {
             true => self.plan.strategy.name().to_string(),
             false => said.join(", "),
