@@ -21,6 +21,9 @@ const FETCH_BYTES: i32 = 256 << 10;
 const MOST_WAIT: Duration = Duration::from_millis(200);
 /// So many answers in a row without anything new end a look: the log has ended, or lost its leader.
 const MOST_EMPTY: usize = 5;
+/// So far from a log's end its last record is looked for; where only markers and aborted records stand for longer than
+/// that, nothing is told.
+const MOST_BACK: i64 = 4096;
 /// Looks under way at once.
 const AT_ONCE: usize = 16;
 
@@ -70,20 +73,21 @@ pub async fn behind(
 ) -> BTreeMap<TopicPartition, i64> {
     let wanted: Vec<_> = places
         .iter()
-        .map(|(at, _)| (at.clone(), OffsetAt::MaxTimestamp))
+        .map(|(at, _)| (at.clone(), OffsetAt::Latest))
         .collect();
     if wanted.is_empty() {
         return BTreeMap::new();
     }
-    let isolation = Isolation::ReadUncommitted;
-    let Ok(newest) = client.list_offsets(&wanted, isolation).await else {
+    let isolation = Isolation::ReadCommitted;
+    let Ok(ends) = client.list_offsets(&wanted, isolation).await else {
         return BTreeMap::new();
     };
     let looks = places.iter().filter_map(|(at, from)| {
-        let newest = newest.get(at)?.as_ref().ok()?.timestamp;
+        let end = ends.get(at)?.as_ref().ok()?.offset;
         Some(async move {
             let next = records(client, at, *from, 1).await.ok()?.pop()?;
-            Some((at.clone(), older(next.timestamp, newest)))
+            let newest = last(client, at, next.offset, end).await.ok()??;
+            Some((at.clone(), older(next.timestamp, newest.timestamp)))
         })
     });
     futures::stream::iter(looks.collect::<Vec<_>>())
@@ -91,6 +95,26 @@ pub async fn behind(
         .filter_map(std::future::ready)
         .collect()
         .await
+}
+
+/// The last record of `[from, end)`. Brokers tell the largest timestamp of a log themselves (KIP-734), but of markers and
+/// aborted records, too; so the log's end is read, from further and further back where nothing else stands there.
+async fn last(
+    client: &Client,
+    at: &TopicPartition,
+    from: Offset,
+    end: Offset,
+) -> Result<Option<ArchivedRecord>> {
+    let mut back = 1;
+    loop {
+        let begin = Offset((end.0 - back).max(from.0));
+        let count = usize::try_from(end.0 - begin.0).unwrap_or(0);
+        let found = records(client, at, begin, count).await?.pop();
+        if found.is_some() || begin == from || back > MOST_BACK {
+            return Ok(found);
+        }
+        back *= 16;
+    }
 }
 
 /// How much older `next` is than `newest`.

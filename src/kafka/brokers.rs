@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Control,
     Fetch,
     Produce,
+    /// One of several for many requests of one kind, which a broker then works through side by side.
+    Lane(u8),
 }
 
 /// One broker's connection for one purpose.

@@ -189,7 +189,19 @@ impl Client {
         request: &R,
         max_version: i16,
     ) -> Result<R::Response> {
-        let connection = self.connection(to, Purpose::Control).await?;
+        self.send_on(Purpose::Control, to, request, max_version)
+            .await
+    }
+
+    /// As `send`, on a connection of its own.
+    pub(super) async fn send_on<R: Request>(
+        &self,
+        purpose: Purpose,
+        to: Route,
+        request: &R,
+        max_version: i16,
+    ) -> Result<R::Response> {
+        let connection = self.connection(to, purpose).await?;
         let allowed = self.options().request_timeout;
         exchange(&connection, request, max_version, allowed).await
     }

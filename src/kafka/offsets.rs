@@ -29,8 +29,6 @@ pub enum OffsetAt {
     Latest,
     /// The first record whose timestamp is this or later.
     AtOrAfter(TimestampMs),
-    /// The record with the largest timestamp, which is told as well (KIP-734).
-    MaxTimestamp,
 }
 
 /// Whether records of open transactions count.
@@ -235,7 +233,6 @@ impl OffsetAt {
     /// ListOffsets' timestamp, with its two special values.
     fn as_kafka(self) -> i64 {
         match self {
-            OffsetAt::MaxTimestamp => -3,
             OffsetAt::Latest => -1,
             OffsetAt::Earliest => -2,
             OffsetAt::AtOrAfter(timestamp) => timestamp.0,

@@ -1,12 +1,13 @@
 //! Moving many groups' committed offsets in one transaction: all of them or none.
 //!
-//! InitProducerId → AddOffsetsToTxn per group → TxnOffsetCommit (generation −1, empty member) → EndTxn.
+//! InitProducerId → AddOffsetsToTxn per partition of the offsets topic → TxnOffsetCommit (generation −1, empty member) → EndTxn.
 //! Versions are pinned: EndTxn 5 bumps the producer's epoch (KIP-890) and Kafka 3.9 drops the connection
 //! over it; TxnOffsetCommit 4 and 5 and AddOffsetsToTxn 4 belong to that newer protocol. A coordinator
 //! writes a TxnOffsetCommit as one batch and refuses one over its limit of about 1 MB, so calls stay
 //! below 512 KB and a transaction has many. Every call may be sent again after a lost answer: EndTxn with
 //! the same verdict, too, answers 0 again.
 
+use super::brokers::Purpose;
 use super::client::{Client, Route};
 use super::code::{Class, ErrorCode};
 use super::commits::CommitWanted;
@@ -14,6 +15,7 @@ use super::coordinator::CoordinatorKind;
 use super::error::{Error, Result, TransactionOutcome, TransactionStage};
 use super::producer_id::ProducerIdentity;
 use super::retry::Backoff;
+use super::topics::TopicsWanted;
 use crate::base::TopicPartition;
 use futures::StreamExt;
 use kafka_protocol::messages::txn_offset_commit_request::{
@@ -25,6 +27,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const ADD_OFFSETS_MAX_VERSION: i16 = 3;
@@ -35,8 +38,15 @@ const END_TXN_MAX_VERSION: i16 = 4;
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// What one TxnOffsetCommit may weigh.
 const BYTES_PER_COMMIT: usize = 400 << 10;
-/// How many calls of one kind are under way at once.
+/// How many calls of one kind are under way at once, on each connection.
 const IN_FLIGHT: usize = 8;
+/// Connections over which many groups are committed. A coordinator writes what comes on several of them together, and what
+/// comes on one of them one after the other.
+const LANES: usize = 4;
+/// From so many calls on that is worth opening them.
+const WORTH_LANES: usize = 32;
+/// Where Kafka keeps committed offsets.
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// An open transaction.
 struct Transaction<'a> {
@@ -149,8 +159,10 @@ impl Transaction<'_> {
         // at a time; having several on the way saves the time between them.
         // Futures are made before the stream: a closure that borrows inside it keeps the whole from moving
         // between threads.
-        let add: Vec<_> = names
-            .iter()
+        let add: Vec<_> = self
+            .one_of_each_partition(&names)
+            .await
+            .into_iter()
             .map(|group| async move {
                 self.add_group(group).await.map_err(|source| Failure {
                     group: Some(group.clone()),
@@ -167,17 +179,63 @@ impl Transaction<'_> {
             .client
             .find_coordinators(CoordinatorKind::Group, &names)
             .await;
-        let mut parts = Vec::new();
-        for (group, offsets) in groups {
-            for part in in_parts(offsets) {
-                parts.push(self.commit(group, part));
+        let parts: Vec<(&String, Part<'_>)> = groups
+            .iter()
+            .flat_map(|(group, offsets)| in_parts(offsets).into_iter().map(move |p| (group, p)))
+            .collect();
+        let failed = AtomicBool::new(false);
+        let lanes = match parts.len() < WORTH_LANES {
+            true => 1,
+            false => LANES,
+        };
+        let commits = parts.into_iter().enumerate().map(|(index, (group, part))| {
+            let on = match lanes {
+                1 => Purpose::Control,
+                lanes => Purpose::Lane((index % lanes) as u8),
+            };
+            let failed = &failed;
+            async move {
+                match failed.load(Ordering::Relaxed) {
+                    true => Ok(()),
+                    false => self.commit(group, part, on).await,
+                }
+            }
+        });
+        let commits: Vec<_> = commits.collect();
+        let mut commits = futures::stream::iter(commits).buffer_unordered(IN_FLIGHT * lanes);
+        let mut first = None;
+        while let Some(committed) = commits.next().await {
+            if let Err(failure) = committed {
+                // Those on the way come to rest before the abort: on another connection it could overtake them.
+                failed.store(true, Ordering::Relaxed);
+                first = first.or(Some(failure));
             }
         }
-        let mut commits = futures::stream::iter(parts).buffer_unordered(IN_FLIGHT);
-        while let Some(committed) = commits.next().await {
-            committed?;
+        first.map_or(Ok(()), Err)
+    }
+
+    /// One group for each partition of the topic that holds their offsets: a transaction is about such partitions, so with
+    /// it all groups are added that have theirs there. All of them where the number of partitions cannot be told.
+    async fn one_of_each_partition<'n>(&self, names: &'n [String]) -> Vec<&'n String> {
+        let wanted = [OFFSETS_TOPIC.to_string()];
+        let partitions = match names {
+            [] | [_] => 0,
+            _ => match self.client.topics(TopicsWanted::Named(&wanted)).await {
+                Ok(topics) => topics
+                    .iter()
+                    .find(|topic| topic.error.is_ok())
+                    .map_or(0, |topic| topic.partitions.len()),
+                Err(_) => 0,
+            },
+        };
+        if partitions == 0 {
+            return names.iter().collect();
         }
-        Ok(())
+        let by_partition: BTreeMap<usize, &String> = names
+            .iter()
+            .map(|group| (offsets_partition(group, partitions), group))
+            .collect();
+        by_partition.into_values().collect()
     }
 
     async fn add_group(&self, group: &str) -> Result<()> {
@@ -207,7 +265,7 @@ impl Transaction<'_> {
         only(added)
     }
 
-    async fn commit(&self, group: &str, part: Part<'_>) -> Result<(), Failure> {
+    async fn commit(&self, group: &str, part: Part<'_>, on: Purpose) -> Result<(), Failure> {
         const API: &str = "TxnOffsetCommit";
         let mut topics: BTreeMap<&str, Vec<TxnOffsetCommitRequestPartition>> = BTreeMap::new();
         for (at, wanted) in &part {
@@ -238,7 +296,7 @@ impl Transaction<'_> {
             .ask_coordinators(API, kind, wanted, 1, |broker, keys| async move {
                 let to = Route::Broker(broker);
                 let cap = TXN_OFFSET_COMMIT_MAX_VERSION;
-                let answer = self.client.send(to, request, cap).await?;
+                let answer = self.client.send_on(on, to, request, cap).await?;
                 let mut refused: Option<(TopicPartition, ErrorCode)> = None;
                 for topic in answer.topics {
                     for at in topic.partitions {
@@ -374,6 +432,17 @@ fn in_parts(offsets: &BTreeMap<TopicPartition, CommitWanted>) -> Vec<Part<'_>> {
     parts
 }
 
+/// On which partition of the offsets topic a group's offsets are, as `GroupCoordinatorService.partitionFor` has it: by
+/// Java's `String.hashCode`, over UTF-16.
+fn offsets_partition(group: &str, partitions: usize) -> usize {
+    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+        hash.wrapping_mul(31).wrapping_add(unit.into())
+    });
+    // `Utils.abs`: the least number has no positive one.
+    let hash = hash.checked_abs().unwrap_or(0);
+    hash as usize % partitions
+}
+
 fn one(key: &str) -> BTreeMap<String, ()> {
     BTreeMap::from([(key.to_string(), ())])
 }
@@ -398,6 +467,23 @@ fn group_id(group: &str) -> GroupId {
 mod tests {
     use super::*;
     use crate::base::Offset;
+
+    /// Told by Java 17: `String.hashCode`, `Utils.abs`, modulo 50.
+    #[test]
+    fn a_groups_partition_of_the_offsets_topic_is_the_one_that_kafka_computes() {
+        for (group, partition) in [
+            ("", 0),
+            ("a", 47),
+            ("checkout-api", 1),
+            ("bench-group-999", 10),
+            ("größe", 7),
+            ("🦀-group", 30),
+            // Its hash is the least number there is.
+            ("polygenelubricants", 0),
+        ] {
+            assert_eq!(offsets_partition(group, 50), partition, "{group}");
+        }
+    }
 
     #[test]
     fn a_large_group_is_committed_in_parts_below_the_limit_and_nothing_is_lost() {
