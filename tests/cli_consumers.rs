@@ -284,6 +284,34 @@ async fn offsets_are_planned_exported_and_reset_from_the_command_line() {
     assert_eq!(scene.committed("audit"), [(0, 4)]);
     with("reset", &["--execute", "--confirm", &plan.digest()]).expect(0);
     assert_eq!(scene.committed("audit"), [(0, 1)]);
+    // Of an archive's groups, onto the same records at another cluster.
+    let backup = "backup(cluster(\"dr\")).to(store(\"file:dr-archive\"));";
+    scene.folder.write("backup.rhai", backup);
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    scene.dr.set_committed("audit", "orders", 0, 9, "");
+    let words = [
+        "offsets",
+        "plan",
+        "dr",
+        "--from",
+        "file:dr-archive",
+        "--group",
+        "audit",
+    ];
+    let shown = scene
+        .kbr(&[&words[..], &["--to", "cluster-scan"]].concat())
+        .expect(0)
+        .stdout;
+    let row = rows(&shown)
+        .into_iter()
+        .find(|row| row[0] == "audit")
+        .unwrap();
+    // Committed in the archive at 1, at 9 here now, and goes to 1.
+    assert_eq!(row[..6], ["audit", "orders", "0", "1", "9", "1"], "{shown}");
+    let said = scene.kbr(&words).expect(1).text();
+    assert!(said.contains("say how offsets are found"), "{said}");
+    let said = scene.kbr(&["offsets", "undo", "dr"]).expect(1).text();
+    assert!(said.contains("kbr undo RUN"), "{said}");
     let said = scene.kbr(&["offsets", "move", "dr"]).expect(1).text();
     assert!(
         said.contains("say plan, reset or export, not move"),
