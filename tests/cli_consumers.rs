@@ -282,7 +282,8 @@ async fn offsets_are_planned_exported_and_reset_from_the_command_line() {
     );
     with("reset", &["--execute"]).expect(3);
     assert_eq!(scene.committed("audit"), [(0, 4)]);
-    with("reset", &["--execute", "--confirm", &plan.digest()]).expect(0);
+    let moved = with("reset", &["--execute", "--confirm", &plan.digest()]).expect(0);
+    assert!(moved.text().contains("1 group moved"), "{}", moved.text());
     assert_eq!(scene.committed("audit"), [(0, 1)]);
     // Of an archive's groups, onto the same records at another cluster.
     let backup = "backup(cluster(\"dr\")).to(store(\"file:dr-archive\"));";

@@ -4,12 +4,11 @@
 use super::plan_view::PlanView;
 use super::progress_view::{Look, Working};
 use super::style::{Paint, Style, harmless, width, wrapped};
-use crate::base::text::grouped;
 use crate::base::time::format_duration_ms;
 use crate::base::{NoProgress, ProgressHandle};
 use crate::run::{
     Answer, Approval, Approver, ExitClass, GateSection, PlanDocument, PlannedStep, Question,
-    RunEnd, RunReport, StepDocument, StepKind, StepResult, StepState, Watcher,
+    RunEnd, RunReport, StepDocument, StepKind, StepResult, StepState, Total, Watcher,
 };
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -139,11 +138,7 @@ impl<'a> ExecutionView<'a> {
         if with_journal {
             parts.push(format!("run {}", report.run));
         }
-        let totals: Vec<String> = report
-            .totals
-            .iter()
-            .map(|total| format!("{} {}", grouped(total.count), total.what))
-            .collect();
+        let totals: Vec<String> = report.totals.iter().map(Total::text).collect();
         let totals = totals.join(", ");
         let line = parts.join("    ");
         let mut out = match width(&line) + 6 + width(&totals) <= style.width {

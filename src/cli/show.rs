@@ -6,10 +6,9 @@ use super::plan_view::PlanView;
 use super::report::Report;
 use super::style::{Paint, Style, harmless, wrapped};
 use super::{print, print_json, tell};
-use crate::base::text::grouped;
 use crate::base::time::{format_duration_ms, format_instant};
 use crate::run::{
-    ChainBreak, ExitClass, ItemDocument, Journal, JournalError, JournalledStep, RunRecord,
+    ChainBreak, ExitClass, ItemDocument, Journal, JournalError, JournalledStep, RunRecord, Total,
     journal_path,
 };
 use serde_json::json;
@@ -202,11 +201,7 @@ pub fn below(fate: &JournalledStep, detail: bool) -> Vec<String> {
                 .iter()
                 .map(|what| format!("incomplete: {what}")),
         );
-        let totals: Vec<String> = outcome
-            .totals
-            .iter()
-            .map(|total| format!("{} {}", grouped(total.count), total.what))
-            .collect();
+        let totals: Vec<String> = outcome.totals.iter().map(Total::text).collect();
         if !totals.is_empty() {
             lines.push(totals.join(", "));
         }

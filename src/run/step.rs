@@ -343,6 +343,17 @@ pub struct Total {
     pub count: u64,
 }
 
+impl Total {
+    /// `2 groups moved`, `1 group moved`.
+    pub fn text(&self) -> String {
+        let what = match self.count {
+            1 => self.what.replacen("s ", " ", 1),
+            _ => self.what.clone(),
+        };
+        format!("{} {what}", text::grouped(self.count))
+    }
+}
+
 /// How far an interrupted step came.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
