@@ -204,6 +204,7 @@ fn the_restore_suite_measures_every_case_beside_the_producer_test() {
         ("zstd-blocks", Some("perf"), 2000, 2),
         ("single-records", Some("perf"), 600, 2),
         ("half", Some("whole"), 1000, 2),
+        ("dry-run", None, 2000, 2),
         ("many-partitions", None, 200, 1),
         ("every-second", None, 10_000, 1),
         ("filter", None, 10_000, 2),
@@ -222,7 +223,7 @@ fn the_restore_suite_measures_every_case_beside_the_producer_test() {
         }
         let mine = &case["sides"]["kbr"];
         let numbers: &[&str] = match name {
-            "filter" | "filter-json" => &["records_per_core_second"],
+            "dry-run" | "filter" | "filter-json" => &["records_per_core_second"],
             _ => &["process_seconds", "write_seconds", "verify_seconds"],
         };
         for number in numbers {
@@ -254,6 +255,49 @@ fn a_broker_that_is_not_there_is_an_error_and_nothing_stays_behind() {
     );
     assert!(!said.contains("Traceback"), "{said}");
     assert_eq!(left_behind(folder.path()), Vec::<String>::new());
+}
+
+#[test]
+fn the_offsets_suite_moves_groups_beside_kafkas_own_tool() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let report = folder.path().join("bench.json");
+    let name = support::unique("bench");
+    let output = bench(&[
+        "offsets",
+        "--quick",
+        "--runs",
+        "1",
+        "--kbr",
+        env!("CARGO_BIN_EXE_kbr"),
+        "--name",
+        &name,
+        "--disk-dir",
+        folder.path().to_str().unwrap(),
+        "--json",
+        report.to_str().unwrap(),
+    ]);
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let case = &report["cases"][0];
+    assert_eq!(case["name"], "reset");
+    // Fifty groups on ten partitions, as Kafka's tool tells them afterwards.
+    assert_eq!(case["verified"]["records"], 500);
+    for side in ["kbr", "tool"] {
+        positive(&case["sides"][side]["median_seconds"], side);
+    }
+    assert_eq!(case["targets"].as_array().unwrap().len(), 2);
+    assert_eq!(left_behind(folder.path()), ["bench.json"]);
+
+    // It moves every group of a cluster: never those of somebody else's.
+    let output = bench(&["offsets", "--quick", "--bootstrap", "127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("moves every group"), "{said}");
 }
 
 #[test]

@@ -159,10 +159,20 @@ impl Scene {
         let answer: Value =
             serde_json::from_str(&self.folder.kbr(&words).expect(0).stdout).unwrap();
         let plan = answer.get("plan").unwrap_or(&answer);
-        let rows = plan["items"][0]["pinned"]["rows"].as_array().unwrap();
-        assert_eq!(rows.len(), 2 * self.groups.len());
-        for row in rows {
-            assert_eq!(row["from"], row["to"], "{strategy}: {row}");
+        let rows = &plan["items"][0]["pinned"]["rows"];
+        assert_eq!(
+            rows["columns"],
+            json!(["partition", "from", "to", "metadata"])
+        );
+        let groups = rows["groups"].as_object().unwrap();
+        assert_eq!(groups.len(), self.groups.len());
+        for (group, topics) in groups {
+            let topics = topics.as_object().unwrap().values();
+            let rows: Vec<_> = topics.flat_map(|rows| rows.as_array().unwrap()).collect();
+            assert_eq!(rows.len(), 2, "{group}");
+            for row in rows {
+                assert_eq!(row[1], row[2], "{strategy}: {group} {row}");
+            }
         }
     }
 
