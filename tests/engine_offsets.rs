@@ -5,8 +5,7 @@ mod kafka_real_support;
 
 use kafka_real_support::{RealKafka, batch_of, join_classic_group, unique};
 use kbr::archive::{GroupEntry, GroupOffset};
-use kbr::base::{Offset, PartitionId, Selection, TopicId, TopicPartition};
-use kbr::engine::groups;
+use kbr::base::{Offset, PartitionId, TopicId, TopicPartition};
 use kbr::engine::mapping::{Mapping, MappingBuilder};
 use kbr::engine::offsets::{
     self, Error, Moved, Options, Plan, Reason, Reconciled, Source, SourcePartition, SourceTopic,
@@ -185,7 +184,6 @@ async fn all_promises(client: &Client) {
     a_commit_after_the_plan_is_drift(client).await;
     an_offset_outside_the_log_is_refused(client).await;
     an_active_group_is_refused_on_topics_it_reads_only(client).await;
-    groups_are_listed_with_their_lag(client).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -367,24 +365,6 @@ async fn an_active_group_is_refused_on_topics_it_reads_only(client: &Client) {
         .await
         .unwrap();
     assert_eq!(committed(client, &group).await[0].1, 5);
-}
-
-async fn groups_are_listed_with_their_lag(client: &Client) {
-    let topic = filled_topic(client, 2).await;
-    let group = unique("lagging");
-    commit(client, &group, &topic, 1, 37).await;
-    let only = Selection::of(&[&group]).unwrap();
-    let listed = groups::list(client, &only).await.unwrap();
-    assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0].state, "Empty");
-    assert_eq!(
-        (listed[0].members, listed[0].partitions, &listed[0].topics),
-        (0, 1, &vec![topic.clone()])
-    );
-    let lag = groups::lag(client, &only).await.unwrap();
-    assert_eq!(lag.len(), 1);
-    assert_eq!(lag[0].partition, TopicPartition::new(topic, 1));
-    assert_eq!((lag[0].end, lag[0].lag), (Some(Offset(40)), Some(3)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,6 +95,35 @@ async fn a_removed_entry_breaks_the_chain_and_is_named() {
 }
 
 #[tokio::test]
+async fn before_an_execution_the_newest_megabytes_are_looked_through_and_all_of_it_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let run = two_runs(&path).await;
+    let journal = Journal::open(&path).unwrap();
+    let large = serde_json::json!("x".repeat(1 << 20));
+    for ordinal in 0..6 {
+        journal.intent(&run, ordinal, &large).unwrap();
+    }
+    assert_eq!(journal.verify_recent().unwrap(), None);
+    let change = |seq: i64| {
+        rusqlite::Connection::open(&path)
+            .unwrap()
+            .execute("UPDATE entries SET at = at + 1 WHERE seq = ?1", [seq])
+            .unwrap()
+    };
+    let entries: i64 = rusqlite::Connection::open(&path)
+        .unwrap()
+        .query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(change(2), 1);
+    assert_eq!(journal.verify_recent().unwrap(), None);
+    assert_eq!(journal.verify().unwrap().unwrap().entry, 2);
+    assert_eq!(change(entries - 2), 1);
+    let broken = journal.verify_recent().unwrap().unwrap();
+    assert_eq!(broken.entry, entries - 2);
+}
+
+#[tokio::test]
 async fn runs_are_listed_newest_first_and_found_by_the_beginning_of_their_id() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::{BufWriter, Write};
 use std::ops::{Add, Sub};
 
 /// A topic's 128-bit id (KIP-516); nil when a broker does not tell one.
@@ -98,6 +99,17 @@ impl Digest {
     /// The BLAKE3 hash of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(*blake3::hash(bytes).as_bytes())
+    }
+
+    /// The BLAKE3 hash of a value's JSON, without having it in memory.
+    pub fn of_json(value: &impl Serialize) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        // A hash takes every byte, and what is hashed here has no key that is not a string.
+        let mut out = BufWriter::with_capacity(1 << 16, &mut hasher);
+        let _ = serde_json::to_writer(&mut out, value);
+        let _ = out.flush();
+        drop(out);
+        Self(*hasher.finalize().as_bytes())
     }
 
     /// All 64 hexadecimal characters.

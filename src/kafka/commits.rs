@@ -2,10 +2,9 @@
 
 use super::brokers::Purpose;
 use super::client::{Client, Route, exchange};
-use super::code::{Class, ErrorCode};
-use super::coordinator::{CoordinatorKind, KeyAnswers};
+use super::code::ErrorCode;
+use super::coordinator::{CoordinatorKind, Heard, KeyAnswers};
 use super::error::{Error, Result};
-use super::retry::Backoff;
 use crate::base::{Offset, TopicPartition};
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
@@ -214,44 +213,23 @@ impl Client {
             .with_generation_id_or_member_epoch(-1)
             .with_member_id(StrBytes::from_static_str(""))
             .with_topics(topics.collect());
-        let mut backoff = Backoff::within(self.options().retry_deadline);
-        loop {
-            let kind = CoordinatorKind::Group;
-            let coordinator = self.find_coordinator(kind, group).await?;
-            // Committing the same offsets twice is committing them, so a lost answer is asked for again.
-            let answer = match self
-                .send(Route::Broker(coordinator), &request, LAST_BY_NAME)
-                .await
-            {
-                Ok(answer) => answer,
-                Err(error) if error.class() == Class::Fatal => return Err(error),
-                Err(error) => match backoff.wait().await {
-                    true => continue,
-                    false => return Err(error),
-                },
-            };
-            let mut committed = BTreeMap::new();
+        // Committing the same offsets twice is committing them.
+        let places = offsets.iter().map(|(at, _)| *at);
+        self.ask_group(API, group, &request, LAST_BY_NAME, places, |answer| {
+            let mut codes = BTreeMap::new();
             for topic in answer.topics {
                 for at in topic.partitions {
-                    let partition =
-                        TopicPartition::new(topic.name.0.to_string(), at.partition_index);
-                    committed.insert(partition, ErrorCode(at.error_code));
+                    let place = TopicPartition::new(topic.name.0.to_string(), at.partition_index);
+                    codes.insert(place, ErrorCode(at.error_code));
                 }
             }
-            if let Some((at, _)) = offsets.iter().find(|(at, _)| !committed.contains_key(at)) {
-                return Err(Error::Protocol {
-                    api: API,
-                    broker: coordinator.to_string(),
-                    why: format!("it says nothing about {at}"),
-                });
+            Heard {
+                code: ErrorCode::NONE,
+                message: None,
+                codes,
             }
-            let again = committed
-                .values()
-                .any(|code| matches!(code.class(), Class::RetryHere | Class::FindCoordinator));
-            if !again || !backoff.wait().await {
-                return Ok(committed);
-            }
-        }
+        })
+        .await
     }
 }
 
@@ -293,24 +271,20 @@ fn of_group(
         ErrorCode::GROUP_ID_NOT_FOUND => return Ok(BTreeMap::new()),
         code => return Err(Error::broker(API, group, code, None)),
     }
-    let mut committed = BTreeMap::new();
-    for (at, offset, leader_epoch, metadata, code) in partitions {
+    let of_partition = |(at, offset, leader_epoch, metadata, code): CommittedPartition| {
         if !code.is_ok() {
             return Err(Error::broker(API, format!("{group} {at}"), code, None));
         }
-        if offset.0 < 0 {
-            // No offset is committed there.
-            continue;
-        }
-        let metadata = metadata.map(|text| text.to_string()).unwrap_or_default();
-        committed.insert(
-            at,
-            Committed {
-                offset,
-                leader_epoch,
-                metadata,
-            },
-        );
-    }
-    Ok(committed)
+        let committed = Committed {
+            offset,
+            leader_epoch,
+            metadata: metadata.map(|text| text.to_string()).unwrap_or_default(),
+        };
+        Ok((at, committed))
+    };
+    // −1: no offset is committed there.
+    let partitions = partitions
+        .into_iter()
+        .filter(|(_, offset, _, _, code)| offset.0 >= 0 || !code.is_ok());
+    partitions.map(of_partition).collect()
 }

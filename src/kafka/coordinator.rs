@@ -8,9 +8,10 @@ use super::client::{Client, Route};
 use super::code::{Class, ErrorCode};
 use super::error::{Error, Result};
 use super::retry::Backoff;
+use crate::base::TopicPartition;
 use futures::future::join_all;
 use kafka_protocol::messages::FindCoordinatorRequest;
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::protocol::{Request, StrBytes};
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -265,6 +266,57 @@ impl Client {
         }
         done
     }
+}
+
+impl Client {
+    /// Asks a group's coordinator about `partitions` and again where that helps, until the retry time is over: `request`
+    /// must be harmless to send twice. `heard` reads the answer, which must have a code for each of them.
+    pub(super) async fn ask_group<'a, R: Request>(
+        &self,
+        api: &'static str,
+        group: &str,
+        request: &R,
+        max_version: i16,
+        mut partitions: impl Iterator<Item = &'a TopicPartition> + Clone,
+        heard: impl Fn(R::Response) -> Heard,
+    ) -> Result<BTreeMap<TopicPartition, ErrorCode>> {
+        let mut backoff = Backoff::within(self.options().retry_deadline);
+        loop {
+            let kind = CoordinatorKind::Group;
+            let coordinator = self.find_coordinator(kind, group).await?;
+            let to = Route::Broker(coordinator);
+            let heard = match self.send(to, request, max_version).await {
+                Ok(answer) => heard(answer),
+                Err(error) if error.class() == Class::Fatal => return Err(error),
+                Err(error) => match backoff.wait().await {
+                    true => continue,
+                    false => return Err(error),
+                },
+            };
+            let again = |code: &ErrorCode| {
+                matches!(code.class(), Class::RetryHere | Class::FindCoordinator)
+            };
+            let whole = std::iter::once(&heard.code);
+            if whole.chain(heard.codes.values()).any(again) && backoff.wait().await {
+                continue;
+            }
+            if !heard.code.is_ok() {
+                return Err(Error::broker(api, group, heard.code, heard.message));
+            }
+            return match partitions.find(|at| !heard.codes.contains_key(at)) {
+                Some(at) => Err(silent(api, &coordinator.to_string(), &at.to_string())),
+                None => Ok(heard.codes),
+            };
+        }
+    }
+}
+
+/// A coordinator's answer about partitions of one group.
+pub(super) struct Heard {
+    /// Of the whole request.
+    pub code: ErrorCode,
+    pub message: Option<String>,
+    pub codes: BTreeMap<TopicPartition, ErrorCode>,
 }
 
 fn silent(api: &'static str, broker: &str, key: &str) -> Error {

@@ -45,7 +45,7 @@ pub use fetch::{Aborted, Diverging, FetchPartition, FetchWanted, FetchedPartitio
 pub use groups::{GroupDescription, GroupListing, Member};
 pub use membership::subscribed_topics;
 pub use metadata::Metadata;
-pub use offsets::{ActiveProducer, EpochEnd, Isolation, OffsetAt, OffsetFound};
+pub use offsets::{ActiveProducer, EpochEnd, Isolation, LogEnds, OffsetAt, OffsetFound};
 pub use options::{ConnectOptions, Security};
 pub use produce::{ProduceLine, ProducePartition, ProducePending, Produced};
 pub use producer_id::ProducerIdentity;

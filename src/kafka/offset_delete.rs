@@ -1,10 +1,9 @@
 //! OffsetDelete: taking single committed offsets from a group. Not part of any transaction.
 
-use super::client::{Client, Route};
-use super::code::{Class, ErrorCode};
-use super::coordinator::CoordinatorKind;
-use super::error::{Error, Result};
-use super::retry::Backoff;
+use super::client::Client;
+use super::code::ErrorCode;
+use super::coordinator::Heard;
+use super::error::Result;
 use crate::base::TopicPartition;
 use kafka_protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
@@ -51,44 +50,29 @@ impl Client {
         let request = OffsetDeleteRequest::default()
             .with_group_id(GroupId(StrBytes::from_string(group.to_string())))
             .with_topics(topics.collect());
-        let mut backoff = Backoff::within(self.options().retry_deadline);
-        loop {
-            let kind = CoordinatorKind::Group;
-            let coordinator = self.find_coordinator(kind, group).await?;
-            // Deleting twice is deleting, so a lost answer is asked for again.
-            let answer = match self
-                .send(Route::Broker(coordinator), &request, i16::MAX)
-                .await
-            {
-                Ok(answer) => answer,
-                Err(error) if error.class() == Class::Fatal => return Err(error),
-                Err(error) => match backoff.wait().await {
-                    true => continue,
-                    false => return Err(error),
-                },
-            };
-            let code = ErrorCode(answer.error_code);
-            match code.class() {
-                Class::Ok => {}
-                Class::RetryHere | Class::FindCoordinator if backoff.wait().await => continue,
-                _ => return Err(Error::broker(API, group, code, None)),
-            }
-            let mut deleted = BTreeMap::new();
-            for topic in answer.topics {
-                for at in topic.partitions {
-                    let partition =
-                        TopicPartition::new(topic.name.0.to_string(), at.partition_index);
-                    deleted.insert(partition, ErrorCode(at.error_code));
+        // Deleting twice is deleting.
+        self.ask_group(
+            API,
+            group,
+            &request,
+            i16::MAX,
+            partitions.iter(),
+            |answer| {
+                let mut codes = BTreeMap::new();
+                for topic in answer.topics {
+                    for at in topic.partitions {
+                        let place =
+                            TopicPartition::new(topic.name.0.to_string(), at.partition_index);
+                        codes.insert(place, ErrorCode(at.error_code));
+                    }
                 }
-            }
-            if let Some(at) = partitions.iter().find(|at| !deleted.contains_key(at)) {
-                return Err(Error::Protocol {
-                    api: API,
-                    broker: coordinator.to_string(),
-                    why: format!("it says nothing about {at}"),
-                });
-            }
-            return Ok(deleted);
-        }
+                Heard {
+                    code: ErrorCode(answer.error_code),
+                    message: None,
+                    codes,
+                }
+            },
+        )
+        .await
     }
 }

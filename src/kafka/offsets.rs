@@ -49,6 +49,15 @@ pub struct OffsetFound {
     pub leader_epoch: i32,
 }
 
+/// Both ends of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnds {
+    /// The log start offset.
+    pub start: Offset,
+    /// The offset of the next record: the high watermark, or the last stable offset.
+    pub end: Offset,
+}
+
 /// Where a leader epoch ends (OffsetForLeaderEpoch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEnd {
@@ -111,6 +120,39 @@ impl Client {
             Ok(answers)
         })
         .await
+    }
+
+    /// Both ends of each partition's log; `isolation` says which is the end. A result per partition.
+    pub async fn log_ends(
+        &self,
+        partitions: impl IntoIterator<Item = TopicPartition>,
+        isolation: Isolation,
+    ) -> Result<BTreeMap<TopicPartition, Result<LogEnds>>> {
+        let at = |at| move |partition| (partition, at);
+        let starts: Vec<_> = partitions.into_iter().map(at(OffsetAt::Earliest)).collect();
+        if starts.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let ends = starts.iter().map(|(partition, _)| partition.clone());
+        let ends: Vec<_> = ends.map(at(OffsetAt::Latest)).collect();
+        let (starts, mut ends) = futures::try_join!(
+            self.list_offsets(&starts, Isolation::ReadUncommitted),
+            self.list_offsets(&ends, isolation)
+        )?;
+        let both = starts.into_iter().map(|(partition, start)| {
+            let end = ends.remove(&partition).unwrap_or_else(|| {
+                let partition = partition.clone();
+                Err(Error::NoLeader { partition })
+            });
+            let ends = start.and_then(|start| {
+                Ok(LogEnds {
+                    start: start.offset,
+                    end: end?.offset,
+                })
+            });
+            (partition, ends)
+        });
+        Ok(both.collect())
     }
 
     /// OffsetForLeaderEpoch: where the given epoch ends in each partition.

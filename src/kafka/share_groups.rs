@@ -2,12 +2,11 @@
 //! and no transactions for them: a group without members is told where to start.
 
 use super::client::{Client, Route};
-use super::code::{Class, ErrorCode};
+use super::code::ErrorCode;
 use super::commits::{CommitWanted, Committed};
-use super::coordinator::{CoordinatorKind, KeyAnswers};
+use super::coordinator::{CoordinatorKind, Heard, KeyAnswers};
 use super::error::{Error, Result};
 use super::groups::{GroupDescription, Member};
-use super::retry::Backoff;
 use crate::base::{Offset, TopicPartition};
 use kafka_protocol::messages::alter_share_group_offsets_request::{
     AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
@@ -103,48 +102,23 @@ impl Client {
         let request = AlterShareGroupOffsetsRequest::default()
             .with_group_id(group_id(group))
             .with_topics(topics.collect());
-        let mut backoff = Backoff::within(self.options().retry_deadline);
-        loop {
-            let kind = CoordinatorKind::Group;
-            let coordinator = self.find_coordinator(kind, group).await?;
-            // Twice is once, so a lost answer is asked for again.
-            let answer = match self
-                .send(Route::Broker(coordinator), &request, i16::MAX)
-                .await
-            {
-                Ok(answer) => answer,
-                Err(error) if error.class() == Class::Fatal => return Err(error),
-                Err(error) => match backoff.wait().await {
-                    true => continue,
-                    false => return Err(error),
-                },
-            };
-            let code = ErrorCode(answer.error_code);
-            match code.class() {
-                Class::Ok => {}
-                Class::RetryHere | Class::FindCoordinator if backoff.wait().await => continue,
-                _ => {
-                    let message = answer.error_message.map(|message| message.to_string());
-                    return Err(Error::broker(API, group, code, message));
-                }
-            }
-            let mut altered = BTreeMap::new();
+        // Twice is once.
+        self.ask_group(API, group, &request, i16::MAX, offsets.keys(), |answer| {
+            let mut codes = BTreeMap::new();
             for topic in answer.responses {
+                let name = topic.topic_name.0;
                 for at in topic.partitions {
-                    let place =
-                        TopicPartition::new(topic.topic_name.0.to_string(), at.partition_index);
-                    altered.insert(place, ErrorCode(at.error_code));
+                    let place = TopicPartition::new(name.to_string(), at.partition_index);
+                    codes.insert(place, ErrorCode(at.error_code));
                 }
             }
-            if let Some(at) = offsets.keys().find(|at| !altered.contains_key(at)) {
-                return Err(Error::Protocol {
-                    api: API,
-                    broker: coordinator.to_string(),
-                    why: format!("it says nothing about {at}"),
-                });
+            Heard {
+                code: ErrorCode(answer.error_code),
+                message: answer.error_message.map(|message| message.to_string()),
+                codes,
             }
-            return Ok(altered);
-        }
+        })
+        .await
     }
 
     /// Share groups with their members; `None` for one that is none, or a broker that does not know them.

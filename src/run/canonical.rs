@@ -3,6 +3,7 @@
 //! Keys sorted by their UTF-8 bytes, no spaces, integers exact to 64 bits. `serde_json`'s own maps are sorted or
 //! not depending on a feature that any dependency may switch on, so the order is made here.
 
+use serde::Serialize;
 use serde_json::Value;
 
 /// The bytes of `value` that are hashed.
@@ -22,7 +23,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
                 if index > 0 {
                     out.push(b',');
                 }
-                write_scalar(&Value::String(key.clone()), out);
+                write_scalar(key, out);
                 out.push(b':');
                 write(&map[key], out);
             }
@@ -42,7 +43,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn write_scalar(value: &Value, out: &mut Vec<u8>) {
-    // Display of a scalar is its JSON text; it cannot fail.
-    out.extend_from_slice(value.to_string().as_bytes());
+fn write_scalar(value: &impl Serialize, out: &mut Vec<u8>) {
+    // Neither a scalar's JSON nor a vector can fail.
+    let _ = serde_json::to_writer(out, value);
 }

@@ -84,10 +84,11 @@ pub struct Summary {
 impl Plan {
     /// The plan as `kbr.plan/1`.
     pub fn document(&self) -> PlanDocument {
-        let items: Vec<ItemDocument> = self.items.iter().map(item).collect();
+        let mut items: Vec<ItemDocument> = self.items.iter().map(item).collect();
+        let digest = self.digest_of(&mut items);
         PlanDocument {
             schema: "kbr.plan/1".into(),
-            digest: self.digest(),
+            digest,
             runbook: self.runbook.clone(),
             arguments: self.arguments.clone(),
             now: time::format_instant(self.now),
@@ -100,6 +101,23 @@ impl Plan {
             stopped: self.stopped.clone(),
             gated: !self.gates().is_empty(),
         }
+    }
+
+    /// [`Plan::digest`], of what its steps have pinned in these documents.
+    fn digest_of(&self, items: &mut [ItemDocument]) -> Digest {
+        let mut places: Vec<&mut Value> = items
+            .iter_mut()
+            .filter_map(|item| match item {
+                ItemDocument::Step(step) => Some(&mut step.pinned),
+                ItemDocument::Confirm { .. } => None,
+            })
+            .collect();
+        let mut pinned: Vec<Value> = places.iter_mut().map(|place| place.take()).collect();
+        let digest = Digest::of(&self.canonical_of(&mut pinned));
+        for (place, value) in places.into_iter().zip(pinned) {
+            *place = value;
+        }
+        digest
     }
 }
 

@@ -11,25 +11,32 @@ pub fn grouped_rows<'a>(
     rows: impl Iterator<Item = (&'a str, &'a str, Vec<Value>)>,
 ) -> Value {
     let mut groups = Map::new();
-    // Rows come sorted: the place of the row before is the place of most.
+    let mut place = ("", "");
+    let mut together = Vec::new();
+    // Rows come sorted: most belong to where the row before does.
     for (group, topic, cells) in rows {
-        let topics = match groups.get_mut(group) {
-            Some(topics) => topics,
-            None => groups.entry(group).or_insert_with(|| json!({})),
-        };
-        if let Value::Object(topics) = topics {
-            let rows = match topics.get_mut(topic) {
-                Some(rows) => rows,
-                None => topics.entry(topic).or_insert_with(|| json!([])),
-            };
-            if let Value::Array(rows) = rows {
-                rows.push(Value::Array(cells));
-            }
+        if (group, topic) != place {
+            put(&mut groups, place, std::mem::take(&mut together));
+            place = (group, topic);
         }
+        together.push(Value::Array(cells));
     }
+    put(&mut groups, place, together);
     let mut grouped = json!({ "columns": columns });
     grouped["groups"] = Value::Object(groups);
     grouped
+}
+
+fn put(groups: &mut Map<String, Value>, (group, topic): (&str, &str), more: Vec<Value>) {
+    if more.is_empty() {
+        return;
+    }
+    let topics = groups.entry(group).or_insert_with(|| json!({}));
+    if let Value::Object(topics) = topics
+        && let Value::Array(rows) = topics.entry(topic).or_insert_with(|| json!([]))
+    {
+        rows.extend(more);
+    }
 }
 
 /// The rows again: group, topic, and the cells of the columns that are asked for, null where there is no such column.

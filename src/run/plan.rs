@@ -249,11 +249,24 @@ impl Plan {
     }
 
     /// The bytes that are hashed.
-    pub fn canonical(&self) -> Vec<u8> {
-        canonical_json(&self.identity())
+    fn canonical(&self) -> Vec<u8> {
+        let mut pinned: Vec<Value> = self.steps().map(|planned| planned.step.pinned()).collect();
+        self.canonical_of(&mut pinned)
     }
 
-    fn identity(&self) -> Value {
+    /// The same with what the steps have pinned at hand, in their order. It is lent: some is large.
+    pub(super) fn canonical_of(&self, pinned: &mut [Value]) -> Vec<u8> {
+        let mut identity = self.identity(pinned.iter_mut().map(Value::take));
+        let canonical = canonical_json(&identity);
+        let items = identity["items"].as_array_mut().into_iter().flatten();
+        let lent = items.filter_map(|item| item.get_mut("pinned"));
+        for (place, value) in pinned.iter_mut().zip(lent) {
+            *place = value.take();
+        }
+        canonical
+    }
+
+    fn identity(&self, mut pinned: impl Iterator<Item = Value>) -> Value {
         let mut clusters: Vec<&str> = self.clusters.iter().map(|fact| fact.id.as_str()).collect();
         clusters.sort_unstable();
         clusters.dedup();
@@ -287,7 +300,7 @@ impl Plan {
                         "no_change": planned.step.view().no_change,
                     });
                     // Moved, since the macro copies, and some are large.
-                    step["pinned"] = planned.step.pinned();
+                    step["pinned"] = pinned.next().unwrap_or_default();
                     step
                 }
             })

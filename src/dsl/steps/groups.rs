@@ -2,7 +2,7 @@
 //! the journal first, so that an undo commits it again.
 
 use super::saved::SavedCluster;
-use super::value;
+use super::{active, value};
 use crate::base::text::{counted, grouped};
 use crate::dsl::verbs::clusters::Cluster;
 use crate::engine::groups::{self, Removal, Removed, RemovedGroup, RemovedOffset};
@@ -292,25 +292,9 @@ impl RemovalStep {
     fn error(&self, error: Error) -> StepError {
         let name = &self.run.cluster.0.name;
         match &error {
-            Error::GroupsActive { groups } => {
-                let message = match groups.as_slice() {
-                    [one] => format!(
-                        "group {} is active on {name}; nothing was deleted",
-                        one.group
-                    ),
-                    many => format!(
-                        "{} are active on {name}; nothing was deleted",
-                        counted(many.len() as i64, "group")
-                    ),
-                };
-                let mut refusal = StepError::new("E0412", message);
-                for group in groups {
-                    refusal = refusal.fact("members", group.members_text());
-                }
-                refusal
-                    .why("brokers delete no group that has members, and members would commit again")
-                    .now("stop the consumers and run the same command again")
-            }
+            Error::GroupsActive { groups } => active(groups, name, "deleted")
+                .why("brokers delete no group that has members, and members would commit again")
+                .now("stop the consumers and run the same command again"),
             Error::Drift { .. } => StepError::drift(error.to_string().replace("moved", "deleted"))
                 .now("run the same command again to plan against the world as it is"),
             _ => StepError::caused_by(error),

@@ -19,7 +19,9 @@ pub use prune::{PruneRun, UndeleteRun, prune, undelete};
 pub use restore::{RestoreRun, restore};
 pub use undo::{Undo, undo};
 
+use crate::base::text::counted;
 use crate::engine;
+use crate::engine::offsets::ActiveGroup;
 use crate::run::StepError;
 use serde_json::Value;
 
@@ -46,4 +48,17 @@ fn table(columns: &[&str], rows: impl Iterator<Item = Vec<Value>>) -> Value {
 fn value(of: &impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(of)
         .unwrap_or_else(|error| serde_json::Value::from(format!("unserialisable: {error}")))
+}
+
+/// The refusal of a step whose groups have members; what to do about it is the step's to say.
+fn active(groups: &[ActiveGroup], cluster: &str, done: &str) -> StepError {
+    let who = match groups {
+        [one] => format!("group {} is", one.group),
+        many => format!("{} are", counted(many.len() as i64, "group")),
+    };
+    let message = format!("{who} active on {cluster}; nothing was {done}");
+    let refusal = StepError::new("E0412", message);
+    groups.iter().fold(refusal, |refusal, group| {
+        refusal.fact("members", group.members_text())
+    })
 }

@@ -1,7 +1,7 @@
 //! The step that moves consumer groups: every group of it in one transaction.
 
 use super::saved::SavedCluster;
-use super::value;
+use super::{active, value};
 use crate::base::Digest;
 use crate::base::text::{counted, grouped};
 use crate::dsl::verbs::clusters::Cluster;
@@ -99,16 +99,20 @@ impl ResetStep {
 
     /// The same for a repetition of the same reset in the same run.
     fn transactional_id(&self, run: &str) -> String {
-        let rows = self.rows().to_string();
-        format!("kbr-{run}-{}", Digest::of(rows.as_bytes()).short())
+        let rows = self.plan.rows.iter().map(|row| {
+            let (at, to) = (row.target_partition, row.target.as_ref().ok());
+            let from = row.from.filter(|_| !self.plan.is_forced(row));
+            (&row.group, &row.target_topic, at, from, to, &row.metadata)
+        });
+        let rows: Vec<_> = rows.collect();
+        format!("kbr-{run}-{}", Digest::of_json(&rows).short())
     }
 
     /// Its rows by group and target topic, as the summaries are.
     fn rows_by_line(&self) -> BTreeMap<(&str, &str), Vec<&offsets::Row>> {
         let mut lines: BTreeMap<(&str, &str), Vec<&offsets::Row>> = BTreeMap::new();
-        for row in &self.plan.rows {
-            let line = (row.group.as_str(), row.target_topic.as_str());
-            lines.entry(line).or_default().push(row);
+        for (group, topic, rows) in self.plan.lines() {
+            lines.entry((group, topic)).or_default().extend(rows);
         }
         lines
     }
@@ -472,25 +476,11 @@ impl ResetStep {
     fn error(&self, error: Error) -> StepError {
         let name = &self.run.cluster.0.name;
         match &error {
-            Error::GroupsActive { groups } => {
-                let message = match groups.as_slice() {
-                    [one] => format!(
-                        "group {} is active on {name}; nothing was changed",
-                        one.group
-                    ),
-                    many => format!(
-                        "{} are active on {name}; nothing was changed",
-                        counted(many.len() as i64, "group")
-                    ),
-                };
-                let mut refusal = StepError::new("E0412", message);
-                for group in groups {
-                    refusal = refusal.fact("members", group.members_text());
-                }
-                refusal
-                    .why("a member's next commit would overwrite the reset unseen")
-                    .now("stop the consumers and run the same command again; or reset only topics they do not read")
-            }
+            Error::GroupsActive { groups } => active(groups, name, "changed")
+                .why("a member's next commit would overwrite the reset unseen")
+                .now(
+                    "stop the consumers and run the same command again; or reset only topics they do not read",
+                ),
             Error::Drift { .. } | Error::OutsideLog { .. } | Error::NoTarget { .. } => {
                 StepError::drift(error.to_string())
                     .now("run the same command again to plan against the world as it is")

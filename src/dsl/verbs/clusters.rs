@@ -1,6 +1,6 @@
 //! Clusters, and the topics that are read from them.
 
-use crate::base::{Offset, TopicPartition};
+use crate::base::TopicPartition;
 use crate::dsl::failure::Failure;
 use crate::dsl::invocation::Invocation;
 use crate::dsl::kind::Kind;
@@ -8,9 +8,8 @@ use crate::dsl::reading;
 use crate::dsl::table::{Entry, Parameter};
 use crate::dsl::world::ClusterHandle;
 use crate::kafka;
-use crate::kafka::{Isolation, OffsetAt, TopicsWanted};
+use crate::kafka::{Isolation, TopicsWanted};
 use rhai::{Array, Dynamic};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A cluster, connected.
@@ -117,17 +116,14 @@ impl Cluster {
             .map_err(|error| self.failed("topics", error))?;
         topics.retain(|topic| !topic.internal);
         topics.sort_by(|a, b| a.name.cmp(&b.name));
-        let partitions: Vec<TopicPartition> = topics
-            .iter()
-            .flat_map(|topic| {
-                topic
-                    .partitions
-                    .iter()
-                    .map(|partition| TopicPartition::new(topic.name.clone(), partition.id))
-            })
-            .collect();
-        let starts = self.ends(call, &partitions, OffsetAt::Earliest)?;
-        let ends = self.ends(call, &partitions, OffsetAt::Latest)?;
+        let partitions = topics.iter().flat_map(|topic| {
+            let partitions = topic.partitions.iter();
+            partitions.map(|partition| TopicPartition::new(topic.name.clone(), partition.id))
+        });
+        // One without an answer is left out.
+        let logs = call
+            .wait(client.log_ends(partitions, Isolation::ReadCommitted))?
+            .map_err(|error| self.failed("offsets", error))?;
         Ok(topics
             .into_iter()
             .map(|topic| Topic {
@@ -136,10 +132,8 @@ impl Cluster {
                     .iter()
                     .map(|partition| {
                         let place = TopicPartition::new(topic.name.clone(), partition.id);
-                        match (starts.get(&place), ends.get(&place)) {
-                            (Some(start), Some(end)) => *end - *start,
-                            _ => 0,
-                        }
+                        let ends = logs.get(&place).and_then(|ends| ends.as_ref().ok());
+                        ends.map_or(0, |ends| ends.end - ends.start)
                     })
                     .sum(),
                 partitions: topic.partitions.len() as i64,
@@ -150,33 +144,6 @@ impl Cluster {
                 id: topic.id.to_string(),
                 name: topic.name,
             })
-            .collect())
-    }
-
-    /// Offsets of partitions; one without an answer is left out.
-    fn ends(
-        &self,
-        call: &Invocation,
-        partitions: &[TopicPartition],
-        at: OffsetAt,
-    ) -> Result<BTreeMap<TopicPartition, Offset>, Failure> {
-        let wanted: Vec<(TopicPartition, OffsetAt)> = partitions
-            .iter()
-            .map(|partition| (partition.clone(), at))
-            .collect();
-        if wanted.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let found = call
-            .wait(
-                self.0
-                    .client
-                    .list_offsets(&wanted, Isolation::ReadCommitted),
-            )?
-            .map_err(|error| self.failed("offsets", error))?;
-        Ok(found
-            .into_iter()
-            .filter_map(|(partition, found)| Some((partition, found.ok()?.offset)))
             .collect())
     }
 }

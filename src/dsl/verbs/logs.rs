@@ -213,17 +213,12 @@ async fn ends(
     cluster: &Cluster,
     places: &[TopicPartition],
 ) -> Result<(Vec<TopicPartition>, Vec<(i64, i64)>), crate::kafka::Error> {
-    let ask = |at: OffsetAt| places.iter().map(move |place| (place.clone(), at));
     let client = &cluster.0.client;
-    let isolation = Isolation::ReadUncommitted;
-    let starts: Vec<_> = ask(OffsetAt::Earliest).collect();
-    let starts = client.list_offsets(&starts, isolation).await?;
-    let latest: Vec<_> = ask(OffsetAt::Latest).collect();
-    let latest = client.list_offsets(&latest, isolation).await?;
+    let ends = client.log_ends(places.iter().cloned(), Isolation::ReadUncommitted);
+    let ends = ends.await?;
     let found = places.iter().filter_map(|place| {
-        let start = starts.get(place)?.as_ref().ok()?.offset;
-        let end = latest.get(place)?.as_ref().ok()?.offset;
-        Some((place.clone(), (start.0, end.0)))
+        let ends = ends.get(place)?.as_ref().ok()?;
+        Some((place.clone(), (ends.start.0, ends.end.0)))
     });
     Ok(found.unzip())
 }

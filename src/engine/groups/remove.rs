@@ -293,7 +293,9 @@ pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal>
                 .into_iter()
                 .map(move |(at, one)| (group.clone(), at, one))
         })
-        .filter(|(_, at, _)| options.topics.takes(&at.topic) && options.takes_partition(at))
+        .filter(|(_, at, _)| {
+            options.topics.takes(&at.topic) && options.takes_partition(&at.topic, at.partition)
+        })
     {
         match known.contains(&at) {
             true => offsets.push((group, at, one)),

@@ -2,11 +2,12 @@
 
 use super::check::current;
 use super::error::{Difference, Error, NotMoved, Result};
-use super::plan::Plan;
+use super::plan::{Plan, Row};
 use super::resolve::Current;
 use crate::base::{Offset, TopicPartition};
 use crate::kafka::{Client, CommitWanted, ErrorCode};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::future::Future;
 
@@ -172,12 +173,13 @@ fn refused(partition: &str, code: ErrorCode) -> String {
 }
 
 /// What each row replaces: as it was planned, or where members have moved it since.
-pub async fn replaced(plan: &Plan, target: &Client) -> Result<Vec<super::plan::Row>> {
-    let mut rows: Vec<_> = plan.rows.clone();
-    rows.retain(|row| plan.is_committed(row));
+pub async fn replaced<'p>(plan: &'p Plan, target: &Client) -> Result<Vec<Cow<'p, Row>>> {
+    let rows = plan.rows.iter().filter(|row| plan.is_committed(row));
+    let mut rows: Vec<Cow<'p, Row>> = rows.map(Cow::Borrowed).collect();
     if !plan.forced_groups().is_empty() {
         let current = current(plan, target).await?;
         for row in rows.iter_mut().filter(|row| plan.is_forced(row)) {
+            let row = row.to_mut();
             let now = current.get(&row.group);
             let now = now.and_then(|offsets| offsets.get(&row.target_partition()));
             row.from = now.map(|committed| committed.offset);

@@ -3,8 +3,8 @@
 use super::error::{Drifted, Error, OutsideLog, Result};
 use super::plan::Plan;
 use super::resolve::{Current, topics_by_group};
-use crate::base::{Offset, TopicPartition};
-use crate::kafka::{Client, GroupDescription, Isolation, Member, OffsetAt};
+use crate::base::{Offset, PartitionId, TopicPartition};
+use crate::kafka::{Client, ErrorCode, GroupDescription, Isolation, LogEnds, Member};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,23 +107,24 @@ pub async fn check(plan: &Plan, target: &Client) -> Result<()> {
     if groups.is_empty() {
         return Ok(());
     }
-    let mut described = Vec::new();
-    for (_, description) in target.describe_groups(&groups).await? {
-        described.push(description?);
-    }
-    let mut active = active_groups(&described, &topics_by_group(plan));
+    // None of them needs another's answer.
+    let (described, current, logs) = futures::join!(
+        target.describe_groups(&groups),
+        current(plan, target),
+        logs(plan, target)
+    );
+    let described: std::result::Result<Vec<_>, _> = described?.into_values().collect();
+    let mut active = active_groups(&described?, &topics_by_group(plan));
     let forced = plan.forced_groups();
     active.retain(|now| !forced.iter().any(|planned| planned.group == now.group));
     if !active.is_empty() {
         return Err(Error::GroupsActive { groups: active });
     }
-    let current = current(plan, target).await?;
-    let drifted = drifted(plan, &current);
+    let drifted = drifted(plan, &current?);
     if !drifted.is_empty() {
         return Err(Error::Drift { rows: drifted });
     }
-    let logs = logs(plan, target).await?;
-    let outside = outside(plan, &logs);
+    let outside = outside(plan, &logs?);
     if !outside.is_empty() {
         return Err(Error::OutsideLog { rows: outside });
     }
@@ -182,42 +183,23 @@ type Logs = BTreeMap<TopicPartition, (Offset, Offset)>;
 
 /// Log start and high watermark of every target partition.
 async fn logs(plan: &Plan, target: &Client) -> Result<Logs> {
-    let partitions: BTreeSet<TopicPartition> =
-        plan.rows.iter().map(|row| row.target_partition()).collect();
-    logs_of(&partitions.into_iter().collect::<Vec<_>>(), target).await
+    let mut partitions: BTreeSet<(&str, PartitionId)> = BTreeSet::new();
+    for (_, topic, rows) in plan.lines() {
+        partitions.extend(rows.iter().map(|row| (topic, row.target_partition)));
+    }
+    let partitions = partitions.into_iter();
+    let partitions = partitions.map(|(topic, partition)| TopicPartition::new(topic, partition));
+    logs_of(&partitions.collect::<Vec<_>>(), target).await
 }
 
 /// Log start and high watermark of partitions; an error if one is not there.
 pub(super) async fn logs_of(partitions: &[TopicPartition], target: &Client) -> Result<Logs> {
-    if partitions.is_empty() {
-        return Ok(Logs::new());
-    }
-    let ask = |at| {
-        partitions
-            .iter()
-            .map(|partition| (partition.clone(), at))
-            .collect::<Vec<_>>()
-    };
-    let mut ends = target
-        .list_offsets(&ask(OffsetAt::Latest), Isolation::ReadUncommitted)
-        .await?;
-    let mut starts = target
-        .list_offsets(&ask(OffsetAt::Earliest), Isolation::ReadUncommitted)
-        .await?;
     let mut logs = Logs::new();
-    for partition in partitions.iter().cloned() {
-        let (Some(start), Some(end)) = (starts.remove(&partition), ends.remove(&partition)) else {
-            return Err(Error::NoTarget {
-                partition,
-                code: crate::kafka::ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            });
-        };
-        match (start, end) {
-            (Ok(start), Ok(end)) => {
-                logs.insert(partition, (start.offset, end.offset));
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                use crate::kafka::ErrorCode;
+    let found = target.log_ends(partitions.iter().cloned(), Isolation::ReadUncommitted);
+    for (partition, ends) in found.await? {
+        match ends {
+            Ok(LogEnds { start, end }) => drop(logs.insert(partition, (start, end))),
+            Err(error) => {
                 return Err(match error.code() {
                     Some(code) if code == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
                         Error::NoTarget { partition, code }

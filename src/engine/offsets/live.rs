@@ -35,11 +35,13 @@ pub(super) struct World {
 
 /// Reads the cluster and plans the selected groups. `now`: the clock of the run.
 pub async fn plan_live(target: &Client, options: &Options, now: TimestampMs) -> Result<Plan> {
+    let (groups, topics) =
+        futures::try_join!(target.list_groups(), target.topics(TopicsWanted::All))?;
     let mut world = World {
-        groups: target.list_groups().await?,
+        groups,
         ..World::default()
     };
-    for topic in target.topics(TopicsWanted::All).await? {
+    for topic in topics {
         if topic.error == ErrorCode::NONE {
             world.topics.insert(topic.name.clone(), partitions(&topic));
         }
@@ -149,37 +151,63 @@ fn named_topics<'a>(world: &'a World, options: &'a Options) -> Vec<&'a str> {
         .collect()
 }
 
-/// Where a group may move: its commits on selected topics, and all partitions of topics that were named.
-fn places_of(world: &World, options: &Options, group: &str) -> BTreeSet<TopicPartition> {
-    if let Strategy::Manual(wanted) = &options.strategy {
-        let places = wanted.places(group);
-        return places
-            .filter(|place| options.topics.takes(&place.topic))
-            .collect();
-    }
-    let from = match &options.strategy {
-        Strategy::ToGroup(other) => other,
-        _ => group,
-    };
-    let committed = world.committed.get(from).into_iter().flatten();
-    let mut places: BTreeSet<TopicPartition> = committed
-        .map(|(place, _)| place.clone())
-        .filter(|place| options.topics.takes(&place.topic))
-        .collect();
-    if !matches!(options.strategy, Strategy::ToGroup(_)) {
-        for topic in named_topics(world, options) {
-            let partitions = world.topics[topic].iter();
-            places.extend(partitions.map(|partition| TopicPartition::new(topic, *partition)));
+/// Where a group may move, sorted: its commits on selected topics, and all partitions of topics that were named.
+fn places_of<'a>(
+    world: &'a World,
+    options: &'a Options,
+    group: &str,
+) -> BTreeSet<(&'a str, PartitionId)> {
+    let mut places = match &options.strategy {
+        Strategy::Manual(wanted) => taken(wanted.places(group), options),
+        Strategy::ToGroup(other) => taken(committed_places(world, other), options),
+        _ => {
+            let mut places = taken(committed_places(world, group), options);
+            for topic in named_topics(world, options) {
+                let partitions = world.topics[topic].iter();
+                places.extend(partitions.map(|partition| (topic, *partition)));
+            }
+            places
         }
+    };
+    if !options.partitions.is_empty() {
+        places.retain(|(topic, partition)| options.takes_partition(topic, *partition));
     }
-    places.retain(|place| options.takes_partition(place));
     places
 }
 
+fn committed_places<'a>(
+    world: &'a World,
+    group: &str,
+) -> impl Iterator<Item = (&'a str, PartitionId)> {
+    let committed = world.committed.get(group).into_iter().flatten();
+    committed.map(|(place, _)| (place.topic.as_str(), place.partition))
+}
+
+/// Those on topics that are selected; each topic is looked at once.
+fn taken<'a>(
+    places: impl Iterator<Item = (&'a str, PartitionId)>,
+    options: &Options,
+) -> BTreeSet<(&'a str, PartitionId)> {
+    let mut topic = None;
+    let taken = places.filter(|(name, _)| match topic {
+        Some((of, taken)) if of == *name => taken,
+        _ => {
+            let taken = options.topics.takes(name);
+            topic = Some((*name, taken));
+            taken
+        }
+    });
+    taken.collect()
+}
+
 fn places(world: &World, options: &Options) -> BTreeSet<TopicPartition> {
-    chosen(world, options)
-        .iter()
-        .flat_map(|group| places_of(world, options, group))
+    let mut places = BTreeSet::new();
+    for group in chosen(world, options) {
+        places.extend(places_of(world, options, &group));
+    }
+    places
+        .into_iter()
+        .map(|(topic, partition)| TopicPartition::new(topic, partition))
         .collect()
 }
 
@@ -188,7 +216,8 @@ pub(super) fn resolve_live(world: &World, options: &Options, now: TimestampMs) -
     let mut rows = Vec::new();
     for group in chosen(world, options) {
         let committed = world.committed.get(&group);
-        for place in places_of(world, options, &group) {
+        for (topic, partition) in places_of(world, options, &group) {
+            let place = TopicPartition::new(topic, partition);
             rows.push(row(world, options, now, &group, &place, committed));
         }
     }
@@ -482,10 +511,10 @@ fn note_share_groups(world: &World, plan: &mut Plan) {
 }
 
 impl Options {
-    pub(in crate::engine) fn takes_partition(&self, place: &TopicPartition) -> bool {
-        self.partitions.iter().all(|(topics, partitions)| {
-            !topics.matches(&place.topic) || partitions.contains(place.partition)
-        })
+    pub(in crate::engine) fn takes_partition(&self, topic: &str, partition: PartitionId) -> bool {
+        self.partitions
+            .iter()
+            .all(|(topics, partitions)| !topics.matches(topic) || partitions.contains(partition))
     }
 }
 

@@ -6,7 +6,8 @@ use super::options::{OutOfRange, Strategy};
 use crate::base::text::grouped;
 use crate::base::{Offset, PartitionId, TopicPartition};
 use crate::kafka::CommitWanted;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeTuple;
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -43,8 +44,9 @@ fn per_transaction() -> usize {
     super::chunks::PER_TRANSACTION
 }
 
-/// One group's way on one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One group's way on one partition. Saved as a list of its fields in this order: of a hundred thousand rows their names
+/// would be the most of a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Row {
     pub group: String,
     /// The source's topic and partition.
@@ -57,7 +59,7 @@ pub struct Row {
     /// What the group has committed at the target now, if anything.
     pub from: Option<Offset>,
     /// Where it goes.
-    #[serde(serialize_with = "outcome", deserialize_with = "from_outcome")]
+    #[serde(deserialize_with = "from_outcome")]
     pub target: Result<Offset, Blocked>,
     pub why: Why,
     /// Restored records it has not read: as it stands now, and once it is moved.
@@ -69,13 +71,26 @@ pub struct Row {
     pub from_metadata: Option<String>,
 }
 
-fn outcome<S: serde::Serializer>(
-    target: &Result<Offset, Blocked>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match target {
-        Ok(offset) => offset.serialize(serializer),
-        Err(blocked) => blocked.serialize(serializer),
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut row = serializer.serialize_tuple(13)?;
+        row.serialize_element(&self.group)?;
+        row.serialize_element(&self.topic)?;
+        row.serialize_element(&self.partition)?;
+        row.serialize_element(&self.target_topic)?;
+        row.serialize_element(&self.target_partition)?;
+        row.serialize_element(&self.committed)?;
+        row.serialize_element(&self.from)?;
+        match &self.target {
+            Ok(offset) => row.serialize_element(offset)?,
+            Err(blocked) => row.serialize_element(blocked)?,
+        }
+        row.serialize_element(&self.why)?;
+        row.serialize_element(&self.lag_before)?;
+        row.serialize_element(&self.lag_after)?;
+        row.serialize_element(&self.metadata)?;
+        row.serialize_element(&self.from_metadata)?;
+        row.end()
     }
 }
 
@@ -280,9 +295,9 @@ impl Row {
 impl Plan {
     /// The groups that have rows, sorted.
     pub fn group_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.rows.iter().map(|row| row.group.clone()).collect();
-        names.dedup();
-        names
+        let groups = self.rows.chunk_by(|a, b| a.group == b.group);
+        let first = groups.filter_map(|rows| rows.first());
+        first.map(|row| row.group.clone()).collect()
     }
 
     /// Everything that stands in the way: of the plan as a whole, then row by row.
@@ -330,23 +345,36 @@ impl Plan {
             .count()
     }
 
+    /// Rows that stand beside each other with the same group and target topic. A topic may come again where several
+    /// are restored into it.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &str, &[Row])> {
+        self.rows
+            .chunk_by(|a, b| a.group == b.group && a.target_topic == b.target_topic)
+            .filter_map(|rows| {
+                let first = rows.first()?;
+                Some((first.group.as_str(), first.target_topic.as_str(), rows))
+            })
+    }
+
     /// The plan in one line per group and target topic, sorted.
     pub fn summaries(&self) -> Vec<Summary> {
         let mut lines: BTreeMap<(&str, &str), Summary> = BTreeMap::new();
-        for row in &self.rows {
+        for (group, target_topic, rows) in self.lines() {
             let line = lines
-                .entry((&row.group, &row.target_topic))
+                .entry((group, target_topic))
                 .or_insert_with(|| Summary {
-                    group: row.group.clone(),
-                    target_topic: row.target_topic.clone(),
+                    group: group.to_string(),
+                    target_topic: target_topic.to_string(),
                     ..Summary::default()
                 });
-            line.partitions += 1;
-            line.changes += usize::from(row.is_change());
-            line.clamped += usize::from(matches!(row.why, Why::Clamped { .. }));
-            line.blocked += usize::from(row.target.is_err());
-            line.lag_before += row.lag_before.unwrap_or(0);
-            line.lag_after += row.lag_after.unwrap_or(0);
+            for row in rows {
+                line.partitions += 1;
+                line.changes += usize::from(row.is_change());
+                line.clamped += usize::from(matches!(row.why, Why::Clamped { .. }));
+                line.blocked += usize::from(row.target.is_err());
+                line.lag_before += row.lag_before.unwrap_or(0);
+                line.lag_after += row.lag_after.unwrap_or(0);
+            }
         }
         lines.into_values().collect()
     }
@@ -379,15 +407,18 @@ impl Plan {
     /// What to commit: rows that change, by group.
     pub fn commits(&self) -> BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>> {
         let mut groups: BTreeMap<String, BTreeMap<TopicPartition, CommitWanted>> = BTreeMap::new();
-        for row in self.rows.iter().filter(|row| self.is_committed(row)) {
-            if let Ok(offset) = row.target {
-                groups.entry(row.group.clone()).or_default().insert(
-                    row.target_partition(),
-                    CommitWanted {
-                        offset,
-                        metadata: row.metadata.clone(),
-                    },
-                );
+        for (group, _, rows) in self.lines() {
+            let rows = rows.iter().filter(|row| self.is_committed(row));
+            let commits = rows.filter_map(|row| {
+                let wanted = CommitWanted {
+                    offset: *row.target.as_ref().ok()?,
+                    metadata: row.metadata.clone(),
+                };
+                Some((row.target_partition(), wanted))
+            });
+            let mut commits = commits.peekable();
+            if commits.peek().is_some() {
+                groups.entry(group.to_string()).or_default().extend(commits);
             }
         }
         groups

@@ -143,11 +143,8 @@ pub(super) async fn block_what_is_active(plan: &mut Plan, target: &Client) -> Re
 /// The target topics that each group of the plan would be moved on.
 pub(super) fn topics_by_group(plan: &Plan) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut topics: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for row in &plan.rows {
-        topics
-            .entry(&row.group)
-            .or_default()
-            .insert(&row.target_topic);
+    for (group, topic, _) in plan.lines() {
+        topics.entry(group).or_default().insert(topic);
     }
     topics
 }

@@ -7,7 +7,7 @@
 
 use super::error::{Error, Result};
 use super::plan::Plan;
-use crate::base::{Offset, TopicPartition};
+use crate::base::{Offset, PartitionId, TopicPartition};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub struct Wanted {
     origin: String,
     /// By group (`None`: whichever group is chosen) and partition. A plan that was made of them has them in its rows.
     #[serde(skip)]
-    rows: Arc<BTreeMap<(Option<String>, TopicPartition), Offset>>,
+    rows: Arc<BTreeMap<Option<String>, BTreeMap<TopicPartition, Offset>>>,
 }
 
 #[derive(Deserialize)]
@@ -44,15 +44,15 @@ impl Wanted {
             false => of_csv(text),
         }
         .map_err(wrong)?;
-        let mut all = BTreeMap::new();
+        let mut all: BTreeMap<Option<String>, BTreeMap<_, _>> = BTreeMap::new();
         for (line, group, at, offset) in rows {
             if at.partition.0 < 0 || offset < 0 {
                 return Err(wrong(format!(
                     "{line}: {at} to {offset}: a number below zero"
                 )));
             }
-            let twice = all.insert((group, at.clone()), Offset(offset));
-            if twice.is_some() {
+            let of_group = all.entry(group).or_default();
+            if of_group.insert(at.clone(), Offset(offset)).is_some() {
                 return Err(wrong(format!("{line}: {at} is there twice")));
             }
         }
@@ -71,25 +71,22 @@ impl Wanted {
 
     /// The groups that it names.
     pub fn groups(&self) -> Vec<&str> {
-        let mut groups: Vec<&str> = self
-            .rows
-            .keys()
-            .filter_map(|(group, _)| group.as_deref())
-            .collect();
-        groups.dedup();
-        groups
+        self.rows.keys().flatten().map(String::as_str).collect()
     }
 
-    pub(super) fn places(&self, group: &str) -> impl Iterator<Item = TopicPartition> {
-        let all = self.rows.keys();
-        all.filter(move |(of, _)| of.as_deref().is_none_or(|of| of == group))
-            .map(|(_, at)| at.clone())
+    /// Where a group is to go, and where every group is.
+    fn of_group(&self, group: &str) -> impl Iterator<Item = &BTreeMap<TopicPartition, Offset>> {
+        let own = self.rows.get(&Some(group.to_string()));
+        own.into_iter().chain(self.rows.get(&None))
+    }
+
+    pub(super) fn places(&self, group: &str) -> impl Iterator<Item = (&str, PartitionId)> {
+        let places = self.of_group(group).flat_map(BTreeMap::keys);
+        places.map(|at| (at.topic.as_str(), at.partition))
     }
 
     pub(super) fn of(&self, group: &str, at: &TopicPartition) -> Option<Offset> {
-        let own = (Some(group.to_string()), at.clone());
-        let any = (None, at.clone());
-        self.rows.get(&own).or_else(|| self.rows.get(&any)).copied()
+        self.of_group(group).find_map(|rows| rows.get(at)).copied()
     }
 }
 

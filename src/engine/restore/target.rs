@@ -6,7 +6,7 @@ use crate::archive::SnapshotTopic;
 use crate::base::text::counted;
 use crate::base::{Offset, PartitionId, TopicPartition};
 use crate::engine::error::Result;
-use crate::kafka::{Client, ConfigEntry, ErrorCode, Isolation, OffsetAt, Topic, TopicsWanted};
+use crate::kafka::{Client, ConfigEntry, ErrorCode, Isolation, LogEnds, Topic, TopicsWanted};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -170,31 +170,11 @@ pub(crate) async fn log_ranges(
     client: &Client,
     partitions: &[TopicPartition],
 ) -> Result<BTreeMap<TopicPartition, Range<i64>>> {
-    if partitions.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let ask = |at: OffsetAt| {
-        partitions
-            .iter()
-            .map(|p| (p.clone(), at))
-            .collect::<Vec<_>>()
-    };
-    let starts = client
-        .list_offsets(&ask(OffsetAt::Earliest), Isolation::ReadUncommitted)
-        .await?;
-    let mut ends = client
-        .list_offsets(&ask(OffsetAt::Latest), Isolation::ReadUncommitted)
-        .await?;
     let mut ranges = BTreeMap::new();
-    for (partition, start) in starts {
-        let start = start?.offset.0;
-        let end = match ends.remove(&partition) {
-            Some(end) => end?.offset.0,
-            None => {
-                return Err(crate::kafka::Error::NoLeader { partition }.into());
-            }
-        };
-        ranges.insert(partition, start..end);
+    let found = client.log_ends(partitions.iter().cloned(), Isolation::ReadUncommitted);
+    for (partition, ends) in found.await? {
+        let LogEnds { start, end } = ends?;
+        ranges.insert(partition, start.0..end.0);
     }
     Ok(ranges)
 }

@@ -83,7 +83,7 @@ pub enum JournalError {
     },
 }
 
-/// The first entry of a run. Written as it is: its plan may be large.
+/// The first entry of a run.
 #[derive(Serialize)]
 struct RunBody<'a> {
     approval: &'a str,
@@ -126,16 +126,27 @@ struct Entry {
 }
 
 impl Entry {
+    /// The hash of the entry and the one before: over canonical JSON, whose keys are sorted.
     fn link(&self, previous: &str) -> String {
-        Digest::of(&canonical_json(&json!({
-            "seq": self.seq,
-            "run": self.run,
-            "kind": self.kind,
-            "ordinal": self.ordinal,
-            "at": self.at,
-            "body": self.body,
-            "previous": previous,
-        })))
+        #[derive(Serialize)]
+        struct Link<'a> {
+            at: i64,
+            body: &'a str,
+            kind: &'a str,
+            ordinal: Option<u32>,
+            previous: &'a str,
+            run: &'a str,
+            seq: i64,
+        }
+        Digest::of_json(&Link {
+            at: self.at,
+            body: &self.body,
+            kind: &self.kind,
+            ordinal: self.ordinal,
+            previous,
+            run: &self.run,
+            seq: self.seq,
+        })
         .hex()
     }
 
@@ -156,6 +167,8 @@ impl Entry {
     }
 }
 
+/// So much of the journal is looked through before an execution.
+const RECENT_BYTES: i64 = 4 << 20;
 const COLUMNS: &str = "seq, run, kind, ordinal, at, body, hash";
 
 /// `$KBR_STATE_DIR/journal.db`, else under `$XDG_STATE_HOME/kbr`, else under `~/.local/state/kbr`.
@@ -331,9 +344,24 @@ impl Journal {
         ordinal: Option<u32>,
         body: &Value,
     ) -> Result<(), JournalError> {
-        let mut connection = self.lock();
         let body = String::from_utf8_lossy(&canonical_json(body)).into_owned();
-        append_to(&mut connection, &run.0, kind, ordinal, time::now().0, &body)
+        append_to(&mut self.lock(), &run.0, kind, ordinal, time::now().0, body)
+            .map_err(|error| self.unwritable(error))
+    }
+
+    /// The same of what is written as it is: as a tree of values it would take ten times the memory.
+    fn append_made(
+        &self,
+        run: &RunId,
+        kind: &str,
+        ordinal: Option<u32>,
+        body: &impl Serialize,
+    ) -> Result<(), JournalError> {
+        let body = serde_json::to_string(body).map_err(|error| JournalError::Unwritable {
+            path: self.path.display().to_string(),
+            why: error.to_string(),
+        })?;
+        append_to(&mut self.lock(), &run.0, kind, ordinal, time::now().0, body)
             .map_err(|error| self.unwritable(error))
     }
 
@@ -360,15 +388,13 @@ impl Journal {
             .then(|| plan.saved_as(document.digest).packed())
             .transpose()
             .map_err(|error| unwritable(error.to_string()))?;
-        let body = serde_json::to_string(&RunBody {
+        let body = RunBody {
             approval,
             kbr: env!("CARGO_PKG_VERSION"),
             plan: document,
             saved,
-        })
-        .map_err(|error| unwritable(error.to_string()))?;
-        append_to(&mut self.lock(), &run.0, "run", None, time::now().0, &body)
-            .map_err(|error| self.unwritable(error))?;
+        };
+        self.append_made(&run, "run", None, &body)?;
         Ok((run, lock))
     }
 
@@ -430,7 +456,11 @@ impl Journal {
 
     /// A step is about to have its effect on what `old` says.
     pub fn intent(&self, run: &RunId, ordinal: u32, old: &Value) -> Result<(), JournalError> {
-        self.append(run, "intent", Some(ordinal), &json!({ "old": old }))
+        #[derive(Serialize)]
+        struct Intent<'a> {
+            old: &'a Value,
+        }
+        self.append_made(run, "intent", Some(ordinal), &Intent { old })
     }
 
     pub fn no_change(&self, run: &RunId, ordinal: u32) -> Result<(), JournalError> {
@@ -444,14 +474,17 @@ impl Journal {
         outcome: &Outcome,
         elapsed: Duration,
     ) -> Result<(), JournalError> {
-        let mut body = json!({ "elapsed_ms": elapsed.as_millis() as u64 });
-        // Made once: the macro would copy what was made of ten thousand partitions.
-        body["outcome"] =
-            serde_json::to_value(outcome).map_err(|error| JournalError::Unwritable {
-                path: self.path.display().to_string(),
-                why: error.to_string(),
-            })?;
-        self.append(run, "outcome", Some(ordinal), &body)
+        #[derive(Serialize)]
+        struct Made<'a> {
+            elapsed_ms: u64,
+            outcome: &'a Outcome,
+        }
+        let elapsed_ms = elapsed.as_millis() as u64;
+        let made = Made {
+            elapsed_ms,
+            outcome,
+        };
+        self.append_made(run, "outcome", Some(ordinal), &made)
     }
 
     pub fn failed(
@@ -489,29 +522,28 @@ impl Journal {
     /// Follows the whole chain; the first entry that does not fit.
     pub fn verify(&self) -> Result<Option<ChainBreak>, JournalError> {
         let connection = self.lock();
-        let follow = || -> rusqlite::Result<Option<ChainBreak>> {
-            let mut statement =
-                connection.prepare(&format!("SELECT {COLUMNS} FROM entries ORDER BY seq"))?;
-            let mut previous = String::new();
-            for (expected, entry) in (1..).zip(statement.query_map([], Entry::read)?) {
-                let entry = entry?;
-                if entry.seq != expected {
-                    return Ok(Some(ChainBreak {
-                        entry: expected,
-                        why: "it is missing".into(),
-                    }));
+        follow(&connection, 1, String::new()).map_err(|error| self.unreadable(error))
+    }
+
+    /// The same for the newest entries only, [`RECENT_BYTES`] of them: a history of years must not hold up a recovery.
+    pub fn verify_recent(&self) -> Result<Option<ChainBreak>, JournalError> {
+        let connection = self.lock();
+        let recent = || -> rusqlite::Result<Option<ChainBreak>> {
+            let mut statement = connection
+                .prepare("SELECT seq, hash, octet_length(body) FROM entries ORDER BY seq DESC")?;
+            let mut rows = statement.query([])?;
+            let (mut bytes, mut first, mut before) = (0, 1, String::new());
+            while let Some(row) = rows.next()? {
+                if bytes > RECENT_BYTES {
+                    first = row.get::<_, i64>(0)? + 1;
+                    before = row.get(1)?;
+                    break;
                 }
-                if entry.link(&previous) != entry.hash {
-                    return Ok(Some(ChainBreak {
-                        entry: entry.seq,
-                        why: "it or the one before was changed".into(),
-                    }));
-                }
-                previous = entry.hash;
+                bytes += row.get::<_, i64>(2)?;
             }
-            Ok(None)
+            follow(&connection, first, before)
         };
-        follow().map_err(|error| self.unreadable(error))
+        recent().map_err(|error| self.unreadable(error))
     }
 
     /// Remembers the newest generation seen of an archive. One that is not newer than what was seen changes nothing, also
@@ -569,13 +601,41 @@ impl Journal {
     }
 }
 
+/// The first entry from `first` on that does not fit to the one before, whose hash is `previous`.
+fn follow(
+    connection: &Connection,
+    first: i64,
+    mut previous: String,
+) -> rusqlite::Result<Option<ChainBreak>> {
+    let mut statement = connection.prepare(&format!(
+        "SELECT {COLUMNS} FROM entries WHERE seq >= ?1 ORDER BY seq"
+    ))?;
+    for (expected, entry) in (first..).zip(statement.query_map([first], Entry::read)?) {
+        let entry = entry?;
+        if entry.seq != expected {
+            return Ok(Some(ChainBreak {
+                entry: expected,
+                why: "it is missing".into(),
+            }));
+        }
+        if entry.link(&previous) != entry.hash {
+            return Ok(Some(ChainBreak {
+                entry: entry.seq,
+                why: "it or the one before was changed".into(),
+            }));
+        }
+        previous = entry.hash;
+    }
+    Ok(None)
+}
+
 fn append_to(
     connection: &mut Connection,
     run: &str,
     kind: &str,
     ordinal: Option<u32>,
     at: i64,
-    body: &str,
+    body: String,
 ) -> rusqlite::Result<()> {
     // Immediate: two kbr at once take turns, so that each links to the other's last entry.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -593,7 +653,7 @@ fn append_to(
         kind: kind.to_string(),
         ordinal,
         at,
-        body: body.to_string(),
+        body,
         hash: String::new(),
     };
     entry.hash = entry.link(&previous);

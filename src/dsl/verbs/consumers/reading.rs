@@ -8,7 +8,7 @@ use crate::dsl::reading;
 use crate::dsl::verbs::archives::SnapshotValue;
 use crate::dsl::verbs::clusters::Cluster;
 use crate::engine::look;
-use crate::kafka::{Client, GroupDescription, GroupListing, Isolation, OffsetAt};
+use crate::kafka::{Client, GroupDescription, GroupListing, Isolation};
 use rhai::{Array, Dynamic, Map};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -343,27 +343,13 @@ async fn log_ends(
     client: &Client,
     places: &BTreeSet<&TopicPartition>,
 ) -> Result<Ends, crate::kafka::Error> {
-    if places.is_empty() {
-        return Ok(Ends::new());
-    }
-    let ask = |at: OffsetAt| {
-        let places = places.iter();
-        places
-            .map(|place| ((*place).clone(), at))
-            .collect::<Vec<_>>()
-    };
-    let (starts, ends) = (ask(OffsetAt::Earliest), ask(OffsetAt::Latest));
-    let starts = client
-        .list_offsets(&starts, Isolation::ReadUncommitted)
-        .await?;
-    let ends = client.list_offsets(&ends, Isolation::ReadCommitted).await?;
-    Ok(ends
-        .into_iter()
-        .filter_map(|(at, end)| {
-            let start = starts.get(&at)?.as_ref().ok()?.offset;
-            Some((at, (start.0, end.ok()?.offset.0)))
-        })
-        .collect())
+    let places = places.iter().map(|place| (*place).clone());
+    let found = client.log_ends(places, Isolation::ReadCommitted).await?;
+    let found = found.into_iter().filter_map(|(at, ends)| {
+        let ends = ends.ok()?;
+        Some((at, (ends.start.0, ends.end.0)))
+    });
+    Ok(found.collect())
 }
 
 /// Groups with their members, sorted by name; `wanted` are names and what the listing says of their kind.

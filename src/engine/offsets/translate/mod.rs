@@ -211,7 +211,9 @@ impl Translation {
                     continue;
                 }
                 let at = TopicPartition::new(offset.topic.clone(), offset.partition);
-                if !options.topics.takes(&at.topic) || !options.takes_partition(&at) {
+                if !options.topics.takes(&at.topic)
+                    || !options.takes_partition(&at.topic, at.partition)
+                {
                     skips.add(&group, offset, NOT_SELECTED);
                     continue;
                 }
