@@ -3,14 +3,16 @@
 
 use super::arguments::Output;
 use super::execution_view::ExecutionView;
+use super::plan_view::{Typed, command_to_execute};
+use super::progress_view::Look;
 use super::report::Report;
 use super::show::broken_chain;
 use super::{print, print_json, tell};
-use crate::base::Digest;
+use crate::base::{CancellationToken, Digest};
 use crate::dsl::World;
 use crate::run::{
-    Approval, Config, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunReport, SavedPlan,
-    StepResult, StepState, Witness, journal_path,
+    Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunError,
+    RunReport, SavedPlan, StepResult, StepState, Witness, execute_shown, journal_path,
 };
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -40,39 +42,83 @@ pub fn world_of(saved: &SavedPlan) -> Result<World, Box<Report>> {
         .map_err(|error| Box::new(Report::from(&error)))
 }
 
-/// An execution that came to an end, good or bad.
-pub struct Ended<'a> {
-    pub view: &'a ExecutionView<'a>,
-    pub plan: &'a PlanDocument,
-    pub report: &'a RunReport,
+/// A plan that was shown and is now executed, and for whom.
+pub struct Starting<'a> {
+    pub plan: &'a Plan,
+    pub document: &'a PlanDocument,
+    /// The command that would execute it, for a refusal.
+    pub typed: &'a Typed,
+    pub journal: &'a Journal,
+    pub approval: Approval,
+    pub output: Output,
+    pub detail: bool,
+    pub look: Look,
     /// What the script printed before.
     pub printed: &'a [String],
     /// The archives whose end was gone before.
     pub lost: &'a BTreeSet<String>,
+    pub cancel: CancellationToken,
 }
 
-impl Ended<'_> {
-    /// Says how it ended; the answer is the exit status.
-    pub fn conclude(&self, journal: &Journal, silent: bool) -> ExitClass {
-        let real = !self.plan.rehearsal;
-        if real {
-            remember_committed(journal, self.report, self.lost);
+impl Starting<'_> {
+    /// Executes the plan and says how it ended; the answer is the exit status.
+    pub async fn execute(self) -> Result<ExitClass, Box<Report>> {
+        let (plan, document) = (self.plan, self.document);
+        if self.output == Output::Text {
+            print("\n");
         }
-        let error = failure(self.report);
+        self.executed(async |execution| execute_shown(plan, document, execution).await)
+            .await
+    }
+
+    /// The same by another way than from the plan's beginning.
+    pub async fn executed(
+        self,
+        run: impl AsyncFnOnce(Execution<'_>) -> Result<RunReport, RunError>,
+    ) -> Result<ExitClass, Box<Report>> {
+        let silent = self.output == Output::Json;
+        let view = ExecutionView::new(self.document, self.detail, silent, self.look);
+        let execution = Execution {
+            approval: self.approval,
+            approver: &view,
+            journal: self.journal,
+            watcher: &view,
+            cancel: self.cancel,
+        };
+        let report = run(execution).await.map_err(|error| {
+            let report = Report::from(&error);
+            Box::new(match (error, self.typed) {
+                (RunError::ConfirmationRequired(_), typed) => {
+                    report.instead_now(command_to_execute(self.document, typed))
+                }
+                (RunError::Stale { .. }, Typed::Saved(_)) => {
+                    report.instead_now("plan again: kbr run FILE --save PLAN")
+                }
+                (RunError::WrongDigest { .. }, Typed::Resumed(_)) => {
+                    report.instead_now("kbr show tells the digest of the run's plan")
+                }
+                _ => report,
+            })
+        })?;
+        let real = !self.document.rehearsal;
+        if real {
+            remember_committed(self.journal, &report, self.lost);
+        }
+        let error = failure(&report);
         let exit = error
             .as_ref()
-            .map_or(self.report.end.exit(), |report| report.exit);
+            .map_or(report.end.exit(), |report| report.exit);
         if silent {
             let error = error.map(|report| report.json());
-            print_json(&self.report.document(self.plan, exit, error, self.printed));
-            return exit;
+            print_json(&report.document(self.document, exit, error, self.printed));
+            return Ok(exit);
         }
-        print(&self.view.conclusion(self.report, real));
+        print(&view.conclusion(&report, real));
         if let Some(error) = error {
             print("\n");
             tell(&error, Output::Text);
         }
-        exit
+        Ok(exit)
     }
 }
 
@@ -206,11 +252,14 @@ fn remember_committed(journal: &Journal, report: &RunReport, lost: &BTreeSet<Str
     }
 }
 
-/// Opens the journal for an execution; a broken chain is told, and does not stop a recovery.
+/// Opens the journal for an execution; a chain that broke lately is told, and does not stop a recovery.
 pub fn open_journal() -> Result<Journal, Box<Report>> {
     let path = journal_path(|name| std::env::var_os(name)).map_err(|error| Report::from(&error))?;
     let journal = Journal::open(&path).map_err(|error| Report::from(&error))?;
-    if let Some(broken) = journal.verify().map_err(|error| Report::from(&error))? {
+    if let Some(broken) = journal
+        .verify_recent()
+        .map_err(|error| Report::from(&error))?
+    {
         tell(&broken_chain(&path, &broken, true), Output::Text);
     }
     Ok(journal)

@@ -1,17 +1,16 @@
 //! `kbr resume`: goes on with a run that did not come to its end, from what the journal and the world say of it.
 
 use super::arguments::{Output, Resume};
-use super::execution::{Ended, approval, open_journal, witness, world_of};
-use super::execution_view::ExecutionView;
-use super::plan_view::{PlanView, Typed, command_to_execute};
+use super::execution::{Starting, approval, open_journal, witness, world_of};
+use super::plan_view::{PlanView, Typed};
 use super::report::Report;
 use super::show::{below, mark};
 use super::style::{Paint, Style, harmless};
 use super::{print, print_json, with_runtime};
 use crate::dsl;
 use crate::run::{
-    Execution, ExitClass, ItemDocument, JournalError, Plan, RunError, RunId, RunRecord, SoFar,
-    StateSoFar, resume as go_on, unanswered,
+    ExitClass, ItemDocument, JournalError, Plan, RunError, RunId, RunRecord, SoFar, StateSoFar,
+    resume as go_on, unanswered,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -59,43 +58,24 @@ pub fn resume(arguments: Resume) -> Result<ExitClass, Box<Report>> {
             if !silent {
                 print(&shown(&record, &so_far, &plan, arguments.detail));
             }
-            let view = ExecutionView::new(
-                &document,
-                arguments.detail,
-                silent,
-                arguments.progress.look(),
-            );
             let lost = witness(&journal, &world, &plan);
-            let execution = Execution {
-                approval: approval(arguments.confirm.as_deref()),
-                approver: &view,
+            let starting = Starting {
+                plan: &plan,
+                document: &document,
+                typed: &Typed::Resumed(run.to_string()),
                 journal: &journal,
-                watcher: &view,
-                cancel,
-            };
-            let typed = Typed::Resumed(run.to_string());
-            let report = go_on(&plan, run.clone(), &so_far, lock, execution)
-                .await
-                .map_err(|error| {
-                    let report = Report::from(&error);
-                    Box::new(match error {
-                        RunError::ConfirmationRequired(_) => {
-                            report.instead_now(command_to_execute(&document, &typed))
-                        }
-                        RunError::WrongDigest { .. } => {
-                            report.instead_now("kbr show tells the digest of the run's plan")
-                        }
-                        _ => report,
-                    })
-                })?;
-            let ended = Ended {
-                view: &view,
-                plan: &document,
-                report: &report,
+                approval: approval(arguments.confirm.as_deref()),
+                output: arguments.output,
+                detail: arguments.detail,
+                look: arguments.progress.look(),
                 printed: &[],
                 lost: &lost,
+                cancel,
             };
-            Ok(ended.conclude(&journal, silent))
+            let (run, plan) = (run.clone(), &plan);
+            starting
+                .executed(async |execution| go_on(plan, run, &so_far, lock, execution).await)
+                .await
         }
         .await;
         world.shutdown().await;

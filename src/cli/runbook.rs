@@ -1,9 +1,8 @@
 //! `kbr run` and `kbr rehearse`: evaluate, show, approve, apply.
 
 use super::arguments::{Output, Rehearse, Run};
-use super::execution::{Ended, Printed, approval, open_journal, witness};
-use super::execution_view::ExecutionView;
-use super::plan_view::{PlanView, Typed, command_to_execute, what_next};
+use super::execution::{Printed, Starting, approval, open_journal, witness};
+use super::plan_view::{PlanView, Typed, what_next};
 use super::progress_view::Look;
 use super::report::Report;
 use super::saved::save;
@@ -12,9 +11,7 @@ use super::style::{Style, harmless};
 use super::{print, print_json, with_runtime};
 use crate::base::{CancellationToken, TimestampMs, time};
 use crate::dsl::{self, EvaluateOptions, Evaluated, Shown, Source, World};
-use crate::run::{
-    Approval, Config, Execution, ExitClass, Journal, PlanDocument, RunError, execute_shown,
-};
+use crate::run::{Approval, Config, ExitClass, Journal, PlanDocument};
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -136,49 +133,27 @@ impl Job {
         lost: &BTreeSet<String>,
         cancel: CancellationToken,
     ) -> Result<ExitClass, Box<Report>> {
-        let silent = self.output == Output::Json;
-        let view = ExecutionView::new(&document, self.detail, silent, self.look);
-        if !silent {
-            print("\n");
-        }
-        let execution = Execution {
-            approval,
-            approver: &view,
+        let starting = Starting {
+            plan,
+            document: &document,
+            typed: &self.typed,
             journal,
-            watcher: &view,
-            cancel,
-        };
-        let report = execute_shown(plan, &document, execution)
-            .await
-            .map_err(|error| Box::new(self.refused(&error, &document)))?;
-        let ended = Ended {
-            view: &view,
-            plan: &document,
-            report: &report,
+            approval,
+            output: self.output,
+            detail: self.detail,
+            look: self.look,
             printed,
             lost,
+            cancel,
         };
-        let exit = ended.conclude(journal, silent);
-        if plan.rehearsal && !silent && report.end.exit() == ExitClass::Done {
+        let exit = starting.execute().await?;
+        if plan.rehearsal && self.output == Output::Text && exit == ExitClass::Done {
             let command = self.typed.command("", &document);
             print(&format!(
                 "  nothing outside this process was touched; the real plan: {command}\n"
             ));
         }
         Ok(exit)
-    }
-}
-
-impl Job {
-    /// A plan that was refused as a whole, with the command that would execute it.
-    fn refused(&self, error: &RunError, plan: &PlanDocument) -> Report {
-        let report = Report::from(error);
-        match error {
-            RunError::ConfirmationRequired(_) => {
-                report.instead_now(command_to_execute(plan, &self.typed))
-            }
-            _ => report,
-        }
     }
 }
 

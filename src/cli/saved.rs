@@ -1,16 +1,13 @@
 //! `kbr run --save` and `kbr apply`: a plan that somebody reads and approves before it is executed as it is.
 
 use super::arguments::{Apply, Output};
-use super::execution::{Ended, approval, open_journal, witness, world_of};
-use super::execution_view::ExecutionView;
-use super::plan_view::{PlanView, Typed, command_to_execute, what_next};
+use super::execution::{Starting, approval, open_journal, witness, world_of};
+use super::plan_view::{PlanView, Typed, what_next};
 use super::report::Report;
 use super::style::Style;
 use super::{print, print_json, with_runtime};
 use crate::dsl;
-use crate::run::{
-    Execution, ExitClass, Plan, PlanDocument, RunError, SavedPlan, StepError, execute_shown,
-};
+use crate::run::{ExitClass, Plan, PlanDocument, SavedPlan, StepError};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -83,44 +80,20 @@ pub fn apply(arguments: Apply) -> Result<ExitClass, Box<Report>> {
                 return Ok(ExitClass::Done);
             };
             let lost = witness(journal, &world, &plan);
-            let view = ExecutionView::new(
-                &document,
-                arguments.detail,
-                silent,
-                arguments.progress.look(),
-            );
-            if !silent {
-                print("\n");
-            }
-            let execution = Execution {
-                approval: approval(arguments.confirm.as_deref()),
-                approver: &view,
+            let starting = Starting {
+                plan: &plan,
+                document: &document,
+                typed: &typed,
                 journal,
-                watcher: &view,
-                cancel,
-            };
-            let report = execute_shown(&plan, &document, execution)
-                .await
-                .map_err(|error| {
-                    let report = Report::from(&error);
-                    Box::new(match error {
-                        RunError::ConfirmationRequired(_) => {
-                            report.instead_now(command_to_execute(&document, &typed))
-                        }
-                        RunError::Stale { .. } => {
-                            report.instead_now("plan again: kbr run FILE --save PLAN")
-                        }
-                        _ => report,
-                    })
-                })?;
-            let ended = Ended {
-                view: &view,
-                plan: &document,
-                report: &report,
+                approval: approval(arguments.confirm.as_deref()),
+                output: arguments.output,
+                detail: arguments.detail,
+                look: arguments.progress.look(),
                 printed: &[],
                 lost: &lost,
+                cancel,
             };
-            Ok(ended.conclude(journal, silent))
+            starting.execute().await
         }
         .await;
         world.shutdown().await;

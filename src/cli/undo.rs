@@ -2,9 +2,8 @@
 //! any other.
 
 use super::arguments::{Output, Undo};
-use super::execution::{Ended, approval, open_journal, witness, world_of};
-use super::execution_view::ExecutionView;
-use super::plan_view::{PlanView, Typed, command_to_execute, quoted, what_next};
+use super::execution::{Starting, approval, open_journal, witness, world_of};
+use super::plan_view::{PlanView, Typed, quoted, what_next};
 use super::report::Report;
 use super::saved::save;
 use super::show::kept_run;
@@ -13,10 +12,7 @@ use super::{print, print_json, with_runtime};
 use crate::base::text::counted;
 use crate::base::{Selection, time};
 use crate::dsl::{self, World};
-use crate::run::{
-    Config, Execution, ExitClass, Journal, NotUndone, PlanDocument, RunError, RunRecord,
-    execute_shown,
-};
+use crate::run::{Config, ExitClass, Journal, NotUndone, PlanDocument, RunError, RunRecord};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -85,37 +81,20 @@ pub fn undo(arguments: Undo) -> Result<ExitClass, Box<Report>> {
                 return Ok(ExitClass::Done);
             };
             let lost = witness(journal, &world, &undo.plan);
-            let look = arguments.progress.look();
-            let view = ExecutionView::new(&document, arguments.detail, silent, look);
-            if !silent {
-                print("\n");
-            }
-            let execution = Execution {
-                approval: approval(arguments.confirm.as_deref()),
-                approver: &view,
+            let starting = Starting {
+                plan: &undo.plan,
+                document: &document,
+                typed: &typed,
                 journal,
-                watcher: &view,
-                cancel,
-            };
-            let report = execute_shown(&undo.plan, &document, execution)
-                .await
-                .map_err(|error| {
-                    let report = Report::from(&error);
-                    Box::new(match error {
-                        RunError::ConfirmationRequired(_) => {
-                            report.instead_now(command_to_execute(&document, &typed))
-                        }
-                        _ => report,
-                    })
-                })?;
-            let ended = Ended {
-                view: &view,
-                plan: &document,
-                report: &report,
+                approval: approval(arguments.confirm.as_deref()),
+                output: arguments.output,
+                detail: arguments.detail,
+                look: arguments.progress.look(),
                 printed: &[],
                 lost: &lost,
+                cancel,
             };
-            Ok(ended.conclude(journal, silent))
+            starting.execute().await
         }
         .await;
         world.shutdown().await;
