@@ -7,7 +7,7 @@ use super::declared::Declared;
 use super::failure::Failure;
 use super::source::{Arguments, Source};
 use super::world::World;
-use crate::base::{CancellationToken, TimestampMs};
+use crate::base::{CancellationToken, PartitionId, TimestampMs};
 use crate::run::{ArchiveFact, ClusterFact, ExitClass, Plan, RunbookId, Step, Stopped};
 use rhai::Position;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,8 @@ struct State {
     now_read: bool,
     /// What a step of the plan changes already, by cluster id: topics it writes into, offsets it moves.
     changed: BTreeSet<(String, String)>,
+    /// Partitions whose committed offsets the plan's steps move, by cluster, group and topic.
+    moved: BTreeMap<[String; 3], BTreeSet<PartitionId>>,
     /// Time spent waiting for clusters and stores, which is not the script's own.
     waited: Duration,
 }
@@ -83,6 +85,7 @@ impl Host {
                 latch: None,
                 now_read: false,
                 changed: BTreeSet::new(),
+                moved: BTreeMap::new(),
                 waited: Duration::ZERO,
             }),
         })
@@ -164,6 +167,20 @@ impl Host {
     /// Whether no step of the plan changes this yet. Asked once by each that will.
     pub fn changes_first(&self, cluster_id: &str, what: String) -> bool {
         self.state().changed.insert((cluster_id.to_string(), what))
+    }
+
+    /// The same of a group's committed offsets on partitions of one topic, of which a plan has many.
+    pub fn moves_first(
+        &self,
+        cluster_id: &str,
+        group: &str,
+        topic: &str,
+        partitions: impl Iterator<Item = PartitionId>,
+    ) -> bool {
+        let place = [cluster_id, group, topic].map(str::to_string);
+        let mut state = self.state();
+        let moved = state.moved.entry(place).or_default();
+        partitions.fold(true, |first, partition| moved.insert(partition) && first)
     }
 
     pub fn add_confirm(&self, text: String, position: Position) {

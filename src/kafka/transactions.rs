@@ -42,7 +42,7 @@ const BYTES_PER_COMMIT: usize = 400 << 10;
 const IN_FLIGHT: usize = 8;
 /// Connections over which many groups are committed. A coordinator writes what comes on several of them together, and what
 /// comes on one of them one after the other.
-const LANES: usize = 4;
+const LANES: usize = 8;
 /// From so many calls on that is worth opening them.
 const WORTH_LANES: usize = 32;
 /// Where Kafka keeps committed offsets.

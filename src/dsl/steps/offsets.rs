@@ -53,6 +53,7 @@ pub fn offsets(run: &Arc<ResetRun>) -> Vec<Arc<dyn Step>> {
             of,
             summaries: OnceLock::new(),
             view: OnceLock::new(),
+            gate: OnceLock::new(),
         })
     };
     chunks.into_iter().enumerate().map(step).collect()
@@ -68,6 +69,7 @@ struct ResetStep {
     /// Made when they are asked for: of a hundred thousand rows they take a while.
     summaries: OnceLock<Vec<Summary>>,
     view: OnceLock<StepView>,
+    gate: OnceLock<Option<Gate>>,
 }
 
 impl ResetStep {
@@ -176,6 +178,62 @@ impl ResetStep {
 
     fn summaries(&self) -> &[Summary] {
         self.summaries.get_or_init(|| self.plan.summaries())
+    }
+
+    fn made_gate(&self) -> Option<Gate> {
+        // The first part asks for all of them.
+        if self.index > 0 {
+            return None;
+        }
+        let plan = &self.run.plan;
+        let groups = counted(plan.group_names().len() as i64, "group");
+        let name = &self.run.cluster.0.name;
+        let forced = plan.forced_groups();
+        let mut gate = match forced {
+            [] => Gate::new(format!("moves committed offsets of {groups}"), name),
+            [one] => Gate::new(format!("moves {} under its members", one.group), "force"),
+            many => Gate::new(
+                format!("moves {} groups under their members", many.len()),
+                "force",
+            ),
+        };
+        gate.alone = !forced.is_empty();
+        let all;
+        let summaries = match self.of {
+            1 => self.summaries(),
+            _ => {
+                all = plan.summaries();
+                &all
+            }
+        };
+        gate.lines = summaries
+            .iter()
+            .map(|summary| {
+                ViewLine::of(
+                    summary.group.clone(),
+                    vec![
+                        Cell::text(summary.target_topic.clone()),
+                        Cell::count(summary.partitions as i64, "partition"),
+                        Cell::number(grouped(i128::from(summary.lag_before))).before("lag now"),
+                        Cell::number(grouped(i128::from(summary.lag_after))).before("→"),
+                    ],
+                )
+            })
+            .collect();
+        gate.notes = vec![match plan.group_names().len() {
+            _ if plan.is_of_share_groups() => {
+                "Each share group by itself: some may move and others not.".to_string()
+            }
+            _ if self.of > 1 => format!(
+                "{} parts, one after the other: each transaction moves whole or not at all.",
+                self.of
+            ),
+            1 => "One transaction: every partition moves or none does.".to_string(),
+            2 => "One transaction: both move or neither.".to_string(),
+            _ => "One transaction: all move or none does.".to_string(),
+        }];
+        gate.notes.extend(forced.iter().map(overwritten));
+        Some(gate)
     }
 
     fn made_view(&self) -> StepView {
@@ -296,59 +354,7 @@ impl Step for ResetStep {
     }
 
     fn gate(&self) -> Option<Gate> {
-        // The first part asks for all of them.
-        if self.index > 0 {
-            return None;
-        }
-        let plan = &self.run.plan;
-        let groups = counted(plan.group_names().len() as i64, "group");
-        let name = &self.run.cluster.0.name;
-        let forced = plan.forced_groups();
-        let mut gate = match forced {
-            [] => Gate::new(format!("moves committed offsets of {groups}"), name),
-            [one] => Gate::new(format!("moves {} under its members", one.group), "force"),
-            many => Gate::new(
-                format!("moves {} groups under their members", many.len()),
-                "force",
-            ),
-        };
-        gate.alone = !forced.is_empty();
-        let all;
-        let summaries = match self.of {
-            1 => self.summaries(),
-            _ => {
-                all = plan.summaries();
-                &all
-            }
-        };
-        gate.lines = summaries
-            .iter()
-            .map(|summary| {
-                ViewLine::of(
-                    summary.group.clone(),
-                    vec![
-                        Cell::text(summary.target_topic.clone()),
-                        Cell::count(summary.partitions as i64, "partition"),
-                        Cell::number(grouped(i128::from(summary.lag_before))).before("lag now"),
-                        Cell::number(grouped(i128::from(summary.lag_after))).before("→"),
-                    ],
-                )
-            })
-            .collect();
-        gate.notes = vec![match plan.group_names().len() {
-            _ if plan.is_of_share_groups() => {
-                "Each share group by itself: some may move and others not.".to_string()
-            }
-            _ if self.of > 1 => format!(
-                "{} parts, one after the other: each transaction moves whole or not at all.",
-                self.of
-            ),
-            1 => "One transaction: every partition moves or none does.".to_string(),
-            2 => "One transaction: both move or neither.".to_string(),
-            _ => "One transaction: all move or none does.".to_string(),
-        }];
-        gate.notes.extend(forced.iter().map(overwritten));
-        Some(gate)
+        self.gate.get_or_init(|| self.made_gate()).clone()
     }
 
     fn blocks(&self) -> Vec<Blocked> {

@@ -110,16 +110,14 @@ fn add(
     })?;
     let mut again = Vec::new();
     for group in &plan.groups {
-        let mut changes = vec![format!("group {}", group.group)];
-        if !plan.whole {
-            changes.clear();
+        let (cluster_id, name) = (&plan.cluster_id, &group.group);
+        let mut first = !plan.whole || host.changes_first(cluster_id, format!("group {name}"));
+        for at in &group.offsets {
+            let partition = std::iter::once(at.partition);
+            first &= host.moves_first(cluster_id, name, &at.topic, partition);
         }
-        let offsets = group.offsets.iter();
-        changes.extend(offsets.map(|at| format!("group {} on {}", group.group, at.place())));
-        for what in changes {
-            if !host.changes_first(&plan.cluster_id, what) && !again.contains(&group.group) {
-                again.push(group.group.clone());
-            }
+        if !first && !again.contains(name) {
+            again.push(name.clone());
         }
     }
     // It was planned against the offsets as they are, and would find them as the earlier step leaves them.

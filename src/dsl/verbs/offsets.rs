@@ -208,24 +208,25 @@ pub static TABLE: &[Entry] = &[
         host.refuse_effects("reset")?;
         let plan: OffsetPlan = call.me()?;
         let cluster = plan.target()?.clone();
-        let mut moved = (*plan.plan()?).clone();
+        let mut plan = plan.plan()?;
         let mut again: Vec<String> = Vec::new();
-        for row in &moved.rows {
-            let what = format!("group {} on {}", row.group, row.target_partition());
-            if !host.changes_first(&moved.target_cluster_id, what) && !again.contains(&row.group) {
-                again.push(row.group.clone());
+        for (group, topic, rows) in plan.lines() {
+            let partitions = rows.iter().map(|row| row.target_partition);
+            let first = host.moves_first(&plan.target_cluster_id, group, topic, partitions);
+            if !first && again.last().is_none_or(|last| last != group) {
+                again.push(group.to_string());
             }
         }
-        // It was planned against the offsets as they are, and would find them as the earlier step leaves them.
-        moved.blocked.extend(again.into_iter().map(|group| offsets::Blocked {
-            reason: offsets::Reason::SameTarget,
-            what: format!("an earlier step of this runbook moves group {group} already"),
-            hint: Some("move each group once".to_string()),
-        }));
-        let run = Arc::new(ResetRun {
-            plan: Arc::new(moved),
-            cluster,
-        });
+        if !again.is_empty() {
+            // It was planned against the offsets as they are, and would find them as the earlier step leaves them.
+            let blocked = again.into_iter().map(|group| offsets::Blocked {
+                reason: offsets::Reason::SameTarget,
+                what: format!("an earlier step of this runbook moves group {group} already"),
+                hint: Some("move each group once".to_string()),
+            });
+            Arc::make_mut(&mut plan).blocked.extend(blocked);
+        }
+        let run = Arc::new(ResetRun { plan, cluster });
         for step in steps::offsets(&run) {
             host.add_step(step, call.position);
         }
