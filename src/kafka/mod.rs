@@ -21,6 +21,7 @@ mod groups;
 mod membership;
 mod metadata;
 mod offset_delete;
+mod offset_records;
 mod offsets;
 mod options;
 mod produce;
@@ -45,6 +46,10 @@ pub use fetch::{Aborted, Diverging, FetchPartition, FetchWanted, FetchedPartitio
 pub use groups::{GroupDescription, GroupListing, Member};
 pub use membership::subscribed_topics;
 pub use metadata::Metadata;
+pub use offset_records::{
+    OFFSETS_TOPIC, OffsetRecordError, OffsetRecordKey, OffsetRecordValue, offset_record_key,
+    offset_record_value, offsets_partition,
+};
 pub use offsets::{ActiveProducer, EpochEnd, Isolation, LogEnds, OffsetAt, OffsetFound};
 pub use options::{ConnectOptions, Security};
 pub use produce::{ProduceLine, ProducePartition, ProducePending, Produced};

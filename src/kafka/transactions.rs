@@ -13,6 +13,7 @@ use super::code::{Class, ErrorCode};
 use super::commits::CommitWanted;
 use super::coordinator::CoordinatorKind;
 use super::error::{Error, Result, TransactionOutcome, TransactionStage};
+use super::offset_records::{OFFSETS_TOPIC, offsets_partition};
 use super::producer_id::ProducerIdentity;
 use super::retry::Backoff;
 use super::topics::TopicsWanted;
@@ -45,8 +46,6 @@ const IN_FLIGHT: usize = 8;
 const LANES: usize = 8;
 /// From so many calls on that is worth opening them.
 const WORTH_LANES: usize = 32;
-/// Where Kafka keeps committed offsets.
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// An open transaction.
 struct Transaction<'a> {
@@ -432,17 +431,6 @@ fn in_parts(offsets: &BTreeMap<TopicPartition, CommitWanted>) -> Vec<Part<'_>> {
     parts
 }
 
-/// On which partition of the offsets topic a group's offsets are, as `GroupCoordinatorService.partitionFor` has it: by
-/// Java's `String.hashCode`, over UTF-16.
-fn offsets_partition(group: &str, partitions: usize) -> usize {
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
-        hash.wrapping_mul(31).wrapping_add(unit.into())
-    });
-    // `Utils.abs`: the least number has no positive one.
-    let hash = hash.checked_abs().unwrap_or(0);
-    hash as usize % partitions
-}
-
 fn one(key: &str) -> BTreeMap<String, ()> {
     BTreeMap::from([(key.to_string(), ())])
 }
@@ -467,23 +455,6 @@ fn group_id(group: &str) -> GroupId {
 mod tests {
     use super::*;
     use crate::base::Offset;
-
-    /// Told by Java 17: `String.hashCode`, `Utils.abs`, modulo 50.
-    #[test]
-    fn a_groups_partition_of_the_offsets_topic_is_the_one_that_kafka_computes() {
-        for (group, partition) in [
-            ("", 0),
-            ("a", 47),
-            ("checkout-api", 1),
-            ("bench-group-999", 10),
-            ("größe", 7),
-            ("🦀-group", 30),
-            // Its hash is the least number there is.
-            ("polygenelubricants", 0),
-        ] {
-            assert_eq!(offsets_partition(group, 50), partition, "{group}");
-        }
-    }
 
     #[test]
     fn a_large_group_is_committed_in_parts_below_the_limit_and_nothing_is_lost() {
