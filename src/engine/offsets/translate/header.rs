@@ -172,8 +172,8 @@ struct Searched {
     search: Search,
     /// Why the rest of it was not looked at.
     gave_up: Option<Blocked>,
-    /// Not every record was looked at.
-    bisected: bool,
+    /// Only so many of its records were looked at.
+    bisected: Option<usize>,
 }
 
 /// The rows of all pieces.
@@ -312,13 +312,13 @@ async fn search(
         partition: at.partition,
         search: Search::new(at.partition, commits),
         gave_up: None,
-        bisected: false,
+        bisected: None,
     };
     if end.0 - start.0 > SMALL
         && let Some(sorted) = bisect(&log, start.0..end.0, &look, commits).await?
     {
+        searched.bisected = Some(sorted.looked_at);
         searched.search.take(sorted, commits);
-        searched.bisected = true;
         return Ok(searched);
     }
     let mut reading = log.read(start.0, end.0, look)?;
@@ -349,19 +349,25 @@ async fn bisect(
         let all = groups.iter().filter_map(|of| of.get(&partition).copied());
         all.collect::<BTreeSet<i64>>().into_iter().collect()
     };
+    let own_of = |seen: &Seen| {
+        let origin = seen.origin.filter(|origin| !origin.elsewhere)?;
+        Some(Own {
+            target: seen.offset,
+            partition: origin.partition.unwrap_or(own),
+            original: origin.offset,
+        })
+    };
     let probe = async |from: i64, to: i64| -> Result<Probe> {
+        // The first answers are small: mostly the first record is one.
+        if let Some(first) = log.first(from, to, look.clone()).await?
+            && let Some(found) = own_of(&first)
+        {
+            return Ok(Probe::Own(found));
+        }
         let mut reading = log.read(from, to, look.clone())?;
         let mut left = PROBE_BYTES;
         while let Some(part) = reading.next().await? {
-            let found = part.seen.iter().find_map(|seen| {
-                let origin = seen.origin.filter(|origin| !origin.elsewhere)?;
-                Some(Own {
-                    target: seen.offset,
-                    partition: origin.partition.unwrap_or(own),
-                    original: origin.offset,
-                })
-            });
-            if let Some(found) = found {
+            if let Some(found) = part.seen.iter().find_map(own_of) {
                 return Ok(Probe::Own(found));
             }
             left = left.saturating_sub(part.bytes);
@@ -371,7 +377,18 @@ async fn bisect(
         }
         Ok(Probe::Nothing)
     };
-    sorted(range, commits, probe).await
+    let walk = async |from: i64, to: i64| -> Result<Vec<Own>> {
+        let mut reading = log.read(from, to, look.clone())?;
+        let (mut found, mut left) = (Vec::new(), PROBE_BYTES);
+        while left > 0
+            && let Some(part) = reading.next().await?
+        {
+            found.extend(part.seen.iter().filter_map(own_of));
+            left = left.saturating_sub(part.bytes);
+        }
+        Ok(found)
+    };
+    sorted(range, commits, probe, walk).await
 }
 
 /// The row of a group in a target partition that holds records of partitions on which it has committed.
@@ -425,8 +442,13 @@ fn place(
         ));
     }
     let others = match (tally.without, tally.from_elsewhere) {
-        (0, 0) if one.bisected => "; by bisection".to_string(),
-        (0, 0) => String::new(),
+        (0, 0) => match one.bisected {
+            Some(looked_at) => format!(
+                "; by bisection, {} looked at and all in order",
+                counted(looked_at as i64, "record")
+            ),
+            None => String::new(),
+        },
         (without, 0) => format!("; {} without the header", counted(without, "record")),
         (0, elsewhere) => format!("; {} of other clusters", counted(elsewhere, "record")),
         (without, elsewhere) => format!(
@@ -462,7 +484,8 @@ fn place(
         why: Why::Found {
             how: format!("{clamped}{how}{others}"),
             again: one.search.again[index],
-            sure: true,
+            // What was not looked at may be out of its order.
+            sure: one.bisected.is_none(),
         },
     })
 }

@@ -1,14 +1,18 @@
 //! Places in a large partition whose records came from one source partition, in their order: by bisection.
 //!
-//! Whether they are in order is looked at in many places and at every step; only reading all of it would prove it. Whoever
-//! finds one out of its order reads it all.
+//! Whether they are in order is looked at in many places, at every step, and record by record around what was found. Only
+//! reading all of it would prove it, so that a place found like this is never called exact. Whoever finds a single record
+//! out of its order reads it all.
 
 use super::super::error::Result;
 use crate::base::PartitionId;
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
-/// Looked at before anything else, evenly over the partition.
+/// Looked at before anything else, evenly over the partition; and as many again, wherever chance has it.
 const PROBES: i64 = 64;
+/// So many offsets on each side of a place are read record by record.
+const AROUND: i64 = 500;
 
 /// A record that says that it came from the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +40,85 @@ pub(super) struct Sorted {
     pub first: BTreeMap<i64, Option<Own>>,
     /// The place behind the last record that came from the source.
     pub end: i64,
+    /// So many of its records were looked at.
+    pub looked_at: usize,
 }
 
-/// Finds the place of every commit on the partition that `range` is of; `None` if its records are not in order.
+/// Finds the place of every commit on the partition that `range` is of; `None` if its records are not in order. `probe` tells
+/// what is first in a range, `walk` all of it, as far as that goes.
 pub(super) async fn sorted(
     range: std::ops::Range<i64>,
     commits: impl Fn(PartitionId) -> Vec<i64>,
     probe: impl AsyncFn(i64, i64) -> Result<Probe>,
+    walk: impl AsyncFn(i64, i64) -> Result<Vec<Own>>,
+) -> Result<Option<Sorted>> {
+    let looked_at: Mutex<BTreeMap<i64, Own>> = Mutex::default();
+    let look = |own: &Own| {
+        let mut looked_at = looked_at.lock().unwrap_or_else(|lock| lock.into_inner());
+        looked_at.insert(own.target, *own);
+    };
+    let probe = async |from: i64, to: i64| {
+        let found = probe(from, to).await?;
+        if let Probe::Own(own) = &found {
+            look(own);
+        }
+        Ok(found)
+    };
+    let Some(mut sorted) = bisected(range.clone(), commits, &probe).await? else {
+        return Ok(None);
+    };
+    let mut chance = 0x9e37_79b9_7f4a_7c15_u64;
+    for _ in 0..PROBES {
+        // Knuth's MMIX: it need not surprise anybody, only not be even.
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let offsets = u64::try_from(range.end - range.start).unwrap_or(0).max(1);
+        let from = range.start + i64::try_from((chance >> 1) % offsets).unwrap_or(0);
+        if probe(from, range.end).await? == Probe::Unknown {
+            return Ok(None);
+        }
+    }
+    let mut places: Vec<i64> = sorted
+        .first
+        .values()
+        .flatten()
+        .map(|own| own.target)
+        .collect();
+    places.push(sorted.end);
+    places.sort_unstable();
+    let mut read = range.start;
+    for place in places {
+        let from = place.saturating_sub(AROUND).max(read);
+        read = place.saturating_add(AROUND).min(range.end);
+        if from < read {
+            walk(from, read).await?.iter().for_each(look);
+        }
+    }
+    let looked_at = looked_at
+        .into_inner()
+        .unwrap_or_else(|lock| lock.into_inner());
+    let looked_at: Vec<Own> = looked_at.into_values().collect();
+    sorted.looked_at = looked_at.len();
+    let in_order = looked_at.windows(2).all(|two| follows(&two[0], &two[1]));
+    Ok((in_order && looked_at.iter().all(|own| sorted.agrees(own))).then_some(sorted))
+}
+
+impl Sorted {
+    /// Whether a record is on the side of every place on which it has to be.
+    fn agrees(&self, own: &Own) -> bool {
+        own.target < self.end
+            && self.first.iter().all(|(commit, first)| {
+                let behind = first.is_some_and(|first| own.target >= first.target);
+                behind == (own.original >= *commit)
+            })
+    }
+}
+
+async fn bisected(
+    range: std::ops::Range<i64>,
+    commits: impl Fn(PartitionId) -> Vec<i64>,
+    probe: &impl AsyncFn(i64, i64) -> Result<Probe>,
 ) -> Result<Option<Sorted>> {
     let mut seen: Vec<Own> = Vec::new();
     for number in 0..PROBES {
@@ -61,20 +137,21 @@ pub(super) async fn sorted(
     let Some(first) = seen.first().copied() else {
         return Ok(None);
     };
-    let Some(end) = last(&seen, range.end, &probe).await? else {
+    let Some(end) = last(&seen, range.end, probe).await? else {
         return Ok(None);
     };
     let mut sorted = Sorted {
         partition: first.partition,
         first: BTreeMap::new(),
         end,
+        looked_at: 0,
     };
     for commit in commits(first.partition) {
         let behind = seen.partition_point(|own| own.original < commit);
         let below = behind.checked_sub(1).map(|place| seen[place]);
         let above = seen.get(behind).copied();
         let bounds = (below, above, range.start..end);
-        match place(commit, bounds, &probe).await? {
+        match place(commit, bounds, probe).await? {
             Some(found) => sorted.first.insert(commit, found),
             None => return Ok(None),
         };
@@ -162,7 +239,13 @@ mod tests {
             let first = records.iter().find(|own| (from..to).contains(&own.target));
             Ok(first.map_or(Probe::Nothing, |own| Probe::Own(*own)))
         };
-        block_on(sorted(0..end, |_| commits.to_vec(), probe)).unwrap()
+        let walk = async |from: i64, to: i64| {
+            let within = records
+                .iter()
+                .filter(|own| (from..to).contains(&own.target));
+            Ok(within.copied().collect())
+        };
+        block_on(sorted(0..end, |_| commits.to_vec(), probe, walk)).unwrap()
     }
 
     #[test]
@@ -187,6 +270,19 @@ mod tests {
         assert_eq!(found(&twice, 1000, &[7]), None);
         assert_eq!(found(&two, 1000, &[7]), None);
         assert_eq!(found(&[], 1000, &[7]), None);
+    }
+
+    #[test]
+    fn a_few_records_out_of_their_order_around_a_place_are_found() {
+        // A million in order, and three in the middle that a resumed writer has written again.
+        let mut records: Vec<Own> = (0..1_000).map(|at| own(at * 1_000, 0, at)).collect();
+        assert!(found(&records, 1_000_000, &[500]).is_some());
+        for step in 1..4 {
+            let again = own(499_900 + step, 0, 600 + step);
+            records.push(again);
+        }
+        records.sort_by_key(|own| own.target);
+        assert_eq!(found(&records, 1_000_000, &[500]), None);
     }
 
     proptest! {
