@@ -123,6 +123,18 @@ fn place(
     resolve::fit(&piece.offset, id, &piece.place())?;
     let at = piece.offset.offset;
     let (start, end) = world.target_log(row)?;
+    let there = world.topics.get(&row.target_topic).map_or(0, Vec::len);
+    if let Some(range) = range.filter(|range| range.partitions != there) {
+        return Err(Blocked::new(
+            Reason::NotFound,
+            format!(
+                "{}: {there} partitions there and {} at the source, so that the same numbers stand for other records",
+                row.target_partition(),
+                range.partitions
+            ),
+            "try .strategy(\"header\"), or \"timestamp\", which reads some records again",
+        ));
+    }
     if let Compared::Other(offset) = compared {
         return Err(Blocked::new(
             Reason::NotFound,

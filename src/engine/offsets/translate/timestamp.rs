@@ -3,6 +3,12 @@
 //! Times need not ascend. The least time of all records that a group has not read is asked for at the target: whatever of
 //! them is there is that young or younger, so none lies before the first record of that time or later. What lies between
 //! that record and the group's is read again: at most the records from the first one of that time on at the source.
+//!
+//! That holds of each partition by itself as long as it went to the partition of its number, which is looked at. Where it did
+//! not, or there are more or fewer partitions, each of the target's may hold records of each of the source's, and the least
+//! time of all that a group has not read anywhere counts for all of them.
+
+mod spread;
 
 use super::super::error::Result;
 use super::super::options::Options;
@@ -14,8 +20,13 @@ use crate::base::time::format_instant;
 use crate::base::{Offset, TimestampMs, TopicPartition};
 use crate::kafka::Client;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use spread::Spread;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+
+/// So many records of the target are compared to tell whether a partition is the same; and so many of the source at most.
+const COMPARED: usize = 16;
+const MOST_COMPARED: usize = 20_000;
 
 /// The least time between each commit and the next, of the commits on one partition.
 pub(super) struct Least {
@@ -47,6 +58,15 @@ impl Least {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    /// The least time behind any of the commits.
+    pub fn oldest(&self) -> Option<i64> {
+        self.commits.iter().filter_map(|(_, least)| *least).min()
+    }
+
     /// The least time of the records at or after a commit; `None` if there is none.
     pub fn from(&self, commit: i64) -> Option<i64> {
         let own = self.commits.iter().filter(|(at, _)| *at >= commit);
@@ -62,25 +82,45 @@ pub(super) async fn rows(
     target: &Client,
     options: &Options,
 ) -> Result<Vec<Row>> {
-    let mut by_way: BTreeMap<(TopicPartition, &str), Vec<&Piece>> = BTreeMap::new();
+    let mut by_topic: BTreeMap<(&str, &str), BTreeMap<TopicPartition, Vec<&Piece>>> =
+        BTreeMap::new();
     for piece in pieces {
-        let way = (piece.source(), piece.target_topic.as_str());
-        by_way.entry(way).or_default().push(piece);
+        let topics = (piece.offset.topic.as_str(), piece.target_topic.as_str());
+        let sources = by_topic.entry(topics).or_default();
+        sources.entry(piece.source()).or_default().push(piece);
     }
-    let ways = by_way.into_iter().map(|((source, _), pieces)| async move {
-        of_partition(translation, world, &source, &pieces, target, options).await
-    });
-    let rows: Vec<Vec<Row>> = stream::iter(ways)
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
-    Ok(rows.into_iter().flatten().collect())
+    let mut rows = Vec::new();
+    for ((_, topic), sources) in by_topic {
+        let partitions = sources.iter().map(|(source, pieces)| async move {
+            of_partition(translation, world, source, pieces, target, options).await
+        });
+        let partitions: Vec<Option<Vec<Row>>> = stream::iter(partitions)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        // One partition that is not that of the same number is enough to doubt all of them.
+        let one_to_one: Option<Vec<Vec<Row>>> = partitions.into_iter().collect();
+        match one_to_one {
+            Some(partitions) => rows.extend(partitions.into_iter().flatten()),
+            None => {
+                let spread = Spread {
+                    translation,
+                    world,
+                    target,
+                    options,
+                    topic,
+                };
+                rows.extend(spread.rows(&sources).await?);
+            }
+        }
+    }
+    Ok(rows)
 }
 
 /// A commit, and where it was clamped to.
 type Committed = std::result::Result<(Offset, Option<Offset>), Blocked>;
 
-/// The rows of the groups on one source partition.
+/// The rows of the groups on one source partition; `None` if the target's partition of that number is another one.
 async fn of_partition(
     translation: &Translation,
     world: &World,
@@ -88,29 +128,34 @@ async fn of_partition(
     pieces: &[&Piece],
     target: &Client,
     options: &Options,
-) -> Result<Vec<Row>> {
+) -> Result<Option<Vec<Row>>> {
     let mut ready: Vec<(Row, Committed)> = pieces
         .iter()
         .map(|piece| {
             let row = world.row(piece, source.partition);
-            let committed =
-                may_be_found(world, piece, &row).and_then(|()| world.committed(piece, options));
+            let committed = may_be_found(world, piece, &row);
+            let committed = committed.and_then(|()| world.committed(piece, options));
             (row, committed)
         })
         .collect();
+    let there = world.topics.get(&ready[0].0.target_topic).map(Vec::len);
+    let range = world.ranges.get(source);
+    if let (Some(there), Some(range)) = (there, range)
+        && range.partitions != there
+    {
+        return Ok(None);
+    }
     let commits: Vec<i64> = ready
         .iter()
         .filter_map(|(_, committed)| Some(committed.as_ref().ok()?.0.0))
         .collect();
-    let Some(range) = world.ranges.get(source).filter(|_| !commits.is_empty()) else {
-        return Ok(ready
-            .into_iter()
-            .map(|(mut row, committed)| {
-                let blocked = committed.map(|_| not_held(source));
-                finish(&mut row, blocked.and_then(Err), world);
-                row
-            })
-            .collect());
+    let Some(range) = range.filter(|_| !commits.is_empty()) else {
+        let rows = ready.into_iter().map(|(mut row, committed)| {
+            let blocked = committed.map(|_| not_held(source));
+            finish(&mut row, blocked.and_then(Err), world);
+            row
+        });
+        return Ok(Some(rows.collect()));
     };
     let mut least = Least::new(commits);
     let enough = read(translation, source, range, &mut least, options).await?;
@@ -121,6 +166,12 @@ async fn of_partition(
         world,
         options,
     };
+    if let Some(oldest) = least.oldest()
+        && enough
+        && !way.is_the_same_partition(oldest).await?
+    {
+        return Ok(None);
+    }
     let mut found: BTreeMap<i64, std::result::Result<Found, Blocked>> = BTreeMap::new();
     for (row, committed) in &mut ready {
         let placed = match committed {
@@ -142,25 +193,17 @@ async fn of_partition(
         };
         finish(row, placed, world);
     }
-    Ok(ready.into_iter().map(|(row, _)| row).collect())
+    Ok(Some(ready.into_iter().map(|(row, _)| row).collect()))
 }
 
-/// Whether the partition of the same number is that of the same records.
+/// Whether both sides have something to look at.
 fn may_be_found(world: &World, piece: &Piece, row: &Row) -> std::result::Result<(), Blocked> {
-    world.target_log(row)?;
-    let there = world.topics.get(&row.target_topic).map_or(0, Vec::len);
-    match world.ranges.get(&piece.source()) {
-        Some(range) if range.partitions != there => Err(Blocked::new(
-            Reason::NotFound,
-            format!(
-                "{}: {there} partitions there and {} at the source, so that nothing tells which records are where",
-                row.target_partition(),
-                range.partitions
-            ),
-            "try .strategy(\"header\") or \"cluster-scan\"",
-        )),
-        Some(_) => Ok(()),
-        None => Err(not_held(&piece.source())),
+    if !world.topics.contains_key(&row.target_topic) {
+        world.target_log(row)?;
+    }
+    match world.ranges.contains_key(&piece.source()) {
+        true => Ok(()),
+        false => Err(not_held(&piece.source())),
     }
 }
 
@@ -235,6 +278,47 @@ impl Way<'_> {
     fn target_end(&self) -> i64 {
         let stable = self.world.stable.get(self.target.at());
         stable.map_or(0, |end| end.0)
+    }
+
+    /// Whether the target's records of that time and later are those of the source: they follow each other in the same
+    /// order, with others left out at the most. Where there is none it cannot be told, and none is skipped.
+    async fn is_the_same_partition(&self, time: i64) -> Result<bool> {
+        let time = TimestampMs(time.max(0));
+        let target = self.target.first_at_time(time, self.target_end()).await?;
+        let source = self.source.first_at_time(time, self.range.to.0).await?;
+        let (Some(target), Some(source)) = (target, source) else {
+            return Ok(true);
+        };
+        let mut theirs = Vec::new();
+        let mut reading = self
+            .target
+            .read(target.offset, self.target_end(), Look::Content)?;
+        while theirs.len() < COMPARED
+            && let Some(part) = reading.next().await?
+        {
+            theirs.extend(part.seen);
+        }
+        theirs.truncate(COMPARED);
+        // Where the target dates records itself that is said of each row.
+        if theirs.iter().any(|seen| seen.broker_time) {
+            return Ok(true);
+        }
+        let (mut matched, mut looked_at) = (0, 0);
+        let mut reading = self
+            .source
+            .read(source.offset, self.range.to.0, Look::Content)?;
+        while looked_at < MOST_COMPARED
+            && matched < theirs.len()
+            && let Some(part) = reading.next().await?
+        {
+            looked_at += part.seen.len();
+            for own in &part.seen {
+                if theirs.get(matched).is_some_and(|theirs| same(own, theirs)) {
+                    matched += 1;
+                }
+            }
+        }
+        Ok(matched == theirs.len())
     }
 
     async fn find(&self, time: i64) -> Result<std::result::Result<Found, Blocked>> {
