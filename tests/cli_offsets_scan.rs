@@ -222,6 +222,21 @@ async fn preserved_offsets_are_copied_where_the_target_holds_them() {
         &other,
         &["another record than at the source is at 0"],
     );
+    // With one partition more the same numbers stand for nothing, even where the records are the same.
+    scene.dr.create_topic("wider", 3, &[]).unwrap();
+    for partition in 0..2 {
+        let log = scene.prod.log("orders", partition).unwrap();
+        scene.dr.replicate("wider", partition, &log).unwrap();
+    }
+    let wider = other.replace("other", "wider");
+    refused(
+        &scene,
+        LATEST,
+        &wider,
+        &[
+            "3 partitions there and 2 at the source, so that the same numbers stand for other records",
+        ],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -412,6 +427,133 @@ async fn what_is_there_twice_or_not_at_all_or_spread_blocks() {
     );
 }
 
+/// A hundred records in each of two partitions of `events`, one a minute and the second partition half an hour later, with
+/// keys that spread over three.
+async fn spread(to: &str) -> Scene {
+    let scene = Scene::new().await;
+    let forever = [("retention.ms", "-1")];
+    scene.prod.create_topic("events", 2, &forever).unwrap();
+    let begin = kbr::base::time::now().0 - 10 * 3_600_000;
+    for minute in 0..100 {
+        for partition in 0..2 {
+            let time = begin + (minute + 30 * i64::from(partition)) * 60_000;
+            let record = at(time, &format!("event-{partition}-{minute}"));
+            scene.prod.append("events", partition, &record).unwrap();
+        }
+    }
+    for (group, first, second) in [("early", 10, 0), ("late", 90, 95), ("done", 100, 100)] {
+        scene.prod.set_committed(group, "events", 0, first, "");
+        scene.prod.set_committed(group, "events", 1, second, "");
+    }
+    scene.prod.set_committed("half", "events", 0, 50, "");
+    scene.kbr(&["run", "backup.rhai", "--execute"]).expect(0);
+    scene.folder.write(
+        "restore.rhai",
+        &format!("restore({LATEST}).topics(\"events\"){to}.to(cluster(\"dr\"));"),
+    );
+    scene.kbr(&["run", "restore.rhai", "--execute"]).expect(0);
+    scene
+}
+
+/// Keys of what a group has not read at the source, and of what it would read at the target.
+fn unread(scene: &Scene, group: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let behind = |cluster: &kbr::sandbox::Sandbox| {
+        let mut keys = Vec::new();
+        for ((topic, partition), committed) in cluster.committed(group) {
+            for record in cluster.records(&topic, partition).unwrap() {
+                if topic == "events" && record.offset >= committed.offset {
+                    keys.extend(record.key);
+                }
+            }
+        }
+        keys.sort();
+        keys
+    };
+    (behind(&scene.prod), behind(&scene.dr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_more_or_other_partitions_times_lead_to_no_unread_record_skipped() {
+    for to in [
+        ".repartition(3)",
+        ".remap_partitions(#{ \"0\": 1, \"1\": 0 })",
+    ] {
+        let scene = spread(to).await;
+        let options = ".onto(cluster(\"dr\")).topics(\"events\").strategy(\"timestamp\")";
+        let groups = format!("{options}.groups(\"early\", \"late\")");
+        for source in [LATEST, "cluster(\"prod\")"] {
+            let text = planned(&scene, source, &groups);
+            assert!(
+                text.contains("the oldest that is unread in any partition"),
+                "{to} {source}: {text}"
+            );
+        }
+        moved(&scene, LATEST, &groups);
+        for group in ["early", "late"] {
+            let (at_source, at_target) = unread(&scene, group);
+            assert!(!at_source.is_empty());
+            let skipped: Vec<_> = at_source
+                .iter()
+                .filter(|key| !at_target.contains(key))
+                .collect();
+            assert!(skipped.is_empty(), "{to} {group}: {skipped:?}");
+            // Of 200 those are read again that are younger than the oldest unread one: not all of them.
+            assert!(at_target.len() < 200, "{to} {group}: {}", at_target.len());
+        }
+        // Minute 90 of the first partition is minute 60 of the second, of which 95 were read.
+        let code = format!("offset_plan({LATEST}){options}.groups(\"late\")");
+        let text = scene.kbr(&["eval", &code]).expect(0).text();
+        assert!(text.contains("re-reads at most"), "{to}: {text}");
+        for (group, why) in [
+            (
+                "half",
+                "may hold records of events-1, where half committed nothing",
+            ),
+            ("done", "everything is read at the source"),
+        ] {
+            let options = format!("{options}.groups(\"{group}\")");
+            refused(&scene, LATEST, &options, &[why]);
+        }
+        // By content each partition has to be one of the source's.
+        let scan = options.replace("timestamp", "cluster-scan") + ".groups(\"late\")";
+        if to.contains("repartition") {
+            refused(
+                &scene,
+                LATEST,
+                &scan,
+                &["are in several partitions of events"],
+            );
+        } else {
+            moved(&scene, LATEST, &scan);
+            assert_eq!(scene.committed("late"), [(0, 95), (1, 90)]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_more_partitions_headers_lead_to_every_unread_record() {
+    let scene = spread(".origin_headers(true).repartition(3)").await;
+    let options = ".onto(cluster(\"dr\")).topics(\"events\").strategy(\"header\")";
+    let groups = format!("{options}.groups(\"early\", \"late\", \"done\")");
+    moved(&scene, LATEST, &groups);
+    for group in ["early", "late", "done"] {
+        let (at_source, at_target) = unread(&scene, group);
+        let skipped: Vec<_> = at_source
+            .iter()
+            .filter(|key| !at_target.contains(key))
+            .collect();
+        assert!(skipped.is_empty(), "{group}: {skipped:?}");
+        assert!(group != "done" || at_target.is_empty());
+    }
+    let half = format!("{options}.groups(\"half\")");
+    refused(
+        &scene,
+        LATEST,
+        &half,
+        &["has records of events p1, where half committed nothing"],
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_was_renumbered_is_found_by_headers_and_by_content() {
     let scene = Scene::backed_up().await;
@@ -481,7 +623,12 @@ async fn a_partition_of_millions_is_not_read_as_a_whole() {
     let header = format!("{options}.strategy(\"header\")");
     let text = moved(&scene, "cluster(\"prod\")", &header);
     assert!(
-        text.contains("same record, by its header; by bisection"),
+        text.contains("same record, by its header; by bisection, ")
+            && text.contains("looked at and all in order"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 unknown") && !text.contains("exact"),
         "{text}"
     );
     for (group, offset) in places {
@@ -511,5 +658,59 @@ async fn a_partition_of_millions_is_not_read_as_a_whole() {
         "cluster(\"prod\")",
         &budget,
         &["the place is not within the first 1"],
+    );
+}
+
+/// Puts a record of `events` at an offset of `dr`.
+fn put(scene: &Scene, offset: i64, time: i64, key: &str) {
+    let mut builder = BatchBuilder::new(BuildOptions::default()).base_offset(offset);
+    builder
+        .push(time, Some(key.as_bytes()), Some(b"value"), Headers::empty())
+        .unwrap();
+    let batch = builder.finish(ProducerStamp::NONE).unwrap();
+    scene.dr.replicate("events", 0, &batch).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_place_is_exact_only_once_all_of_a_large_partition_was_read() {
+    let scene = Scene::new().await;
+    let forever = [("retention.ms", "-1")];
+    for cluster in [&scene.prod, &scene.dr] {
+        cluster.create_topic("events", 1, &forever).unwrap();
+    }
+    let begin = kbr::base::time::now().0 - 3_600_000;
+    for place in 0..100 {
+        let (time, key) = (begin + place * 1000, format!("event-{place}"));
+        scene.prod.append("events", 0, &at(time, &key)).unwrap();
+        put(&scene, 1_500_000 + place, time, &key);
+    }
+    put(&scene, 3_000_000, begin + 200_000, "new");
+    scene.prod.set_committed("middle", "events", 0, 43, "");
+    let prod = "cluster(\"prod\")";
+    let options = ".onto(cluster(\"dr\")).groups(\"middle\").strategy(\"cluster-scan\")";
+    let text = planned(&scene, prod, options);
+    assert!(text.contains("exact: 16 of 16 neighbours match"), "{text}");
+    assert!(text.contains("1,500,043"), "{text}");
+    // The records around it are read within this, and all of it is not.
+    let budget = format!("{options}.scan_budget(\"64 KiB\")");
+    let text = planned(&scene, prod, &budget);
+    assert!(
+        text.contains("likely: 16 of 16 neighbours match, and not all of events-0 was read"),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 unknown") && text.contains("1,500,043"),
+        "{text}"
+    );
+    // Far behind they are there once more.
+    for place in 30..60 {
+        let (time, key) = (begin + place * 1000, format!("event-{place}"));
+        put(&scene, 4_000_000 + place, time, &key);
+    }
+    refused(
+        &scene,
+        prod,
+        options,
+        &["2 places in events are as likely as each other"],
     );
 }

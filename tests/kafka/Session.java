@@ -40,6 +40,7 @@ import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.RecordsToDelete;
+import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
@@ -400,7 +401,13 @@ final class Session implements AutoCloseable {
             var at = new TopicPartition(entry.getKey().substring(0, colon), Integer.parseInt(entry.getKey().substring(colon + 1)));
             offsets.put(at, new OffsetAndMetadata(entry.getValue().asLong()));
         }
-        admin.alterConsumerGroupOffsets(wanted.get("group").asText(), offsets).all().get();
+        String group = wanted.get("group").asText();
+        if (wanted.has("id")) {
+            // As part of the transaction that this producer has begun.
+            producers.get(wanted.get("id").asText()).sendOffsetsToTransaction(offsets, new ConsumerGroupMetadata(group));
+        } else {
+            admin.alterConsumerGroupOffsets(group, offsets).all().get();
+        }
         return Map.of();
     }
 

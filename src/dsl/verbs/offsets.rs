@@ -155,7 +155,9 @@ pub static TABLE: &[Entry] = &[
          offset, `shift-by` with a number, `to-datetime` with a time, `by-duration` with a duration before now, `to-group` \
          with another group's name, and `manual` with a file of `group,topic,partition,offset`, in CSV or JSON. Onto a cluster: \
          `header` by the headers that `origin_headers` of a restore adds, `timestamp` by the time of what is unread, which may \
-         read some records again, `cluster-scan` by the records around the offset, `preserve` the same numbers.",
+         read some records again, `cluster-scan` by the records around the offset and when it was committed, `preserve` the \
+         same numbers. What was not read as a whole (`header` bisects beyond a million offsets) is `unknown`, not `exact`. With \
+         another number of partitions `header` and `timestamp` lead to every one of them, the others block.",
     )
     .example("offset_plan(dr).groups(\"audit\").strategy(\"to-datetime\", \"2026-11-20T10:00:00Z\")"),
     Entry::option(

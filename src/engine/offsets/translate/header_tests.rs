@@ -22,6 +22,7 @@ fn seen(target: i64, origin: Option<(i32, i64)>) -> Seen {
             partition: Some(PartitionId(partition)),
             elsewhere: false,
         }),
+        commit: None,
     }
 }
 

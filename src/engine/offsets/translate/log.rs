@@ -7,6 +7,7 @@ use crate::base::{Offset, PartitionId, TimestampMs, TopicPartition};
 use crate::engine::restore::{ORIGINAL_OFFSET, ORIGINAL_PARTITION, SOURCE_CLUSTER, is_of_origin};
 use crate::kafka::{
     Aborted, Class, Client, ErrorCode, FetchPartition, FetchWanted, Isolation, OffsetAt,
+    OffsetRecordError, OffsetRecordKey, OffsetRecordValue, offset_record_key, offset_record_value,
 };
 use crate::record::{Batch, ControlType, Limits, Record, TimestampType, batches};
 use bytes::Bytes;
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// One answer of a broker.
 const FETCH_BYTES: i32 = 1 << 20;
+/// The same where a single record is wanted. A batch that is larger comes whole all the same.
+const FEW_BYTES: i32 = 16 << 10;
 /// Without a single new record for this long a partition is given up.
 const STALL: Duration = Duration::from_secs(60);
 
@@ -27,6 +30,8 @@ pub(super) enum Look {
     Origin { cluster: String },
     /// Key, value and headers, without those of its origin.
     Content,
+    /// Whose committed offset it is, in the topic where Kafka keeps them.
+    Commit,
 }
 
 /// One record.
@@ -39,6 +44,15 @@ pub(super) struct Seen {
     /// Zeros unless its content was looked at.
     pub digest: [u8; 16],
     pub origin: Option<Origin>,
+    pub commit: Option<Box<CommitRecord>>,
+}
+
+/// A record of the offsets topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommitRecord {
+    pub key: OffsetRecordKey,
+    /// `None`: the commit is taken back.
+    pub value: Result<Option<OffsetRecordValue>, OffsetRecordError>,
 }
 
 /// What a record says of where it was first.
@@ -75,6 +89,8 @@ pub(super) struct LiveReading {
     next: i64,
     to: i64,
     look: Look,
+    /// Of one answer.
+    bytes: i32,
     last_progress: Instant,
 }
 
@@ -86,6 +102,10 @@ impl Log {
     }
 
     pub fn read(&self, from: i64, to: i64, look: Look) -> Result<Reading> {
+        self.read_in_parts(from, to, look, FETCH_BYTES)
+    }
+
+    fn read_in_parts(&self, from: i64, to: i64, look: Look, bytes: i32) -> Result<Reading> {
         Ok(match self {
             Self::Archive(snapshot, at) => {
                 let within = Within::offsets(Offset(from), Offset(to));
@@ -98,6 +118,7 @@ impl Log {
                 next: from,
                 to,
                 look,
+                bytes,
                 last_progress: Instant::now(),
             }),
         })
@@ -105,7 +126,7 @@ impl Log {
 
     /// The first record of `[from, to)`.
     pub async fn first(&self, from: i64, to: i64, look: Look) -> Result<Option<Seen>> {
-        let mut reading = self.read(from, to, look)?;
+        let mut reading = self.read_in_parts(from, to, look, FEW_BYTES)?;
         Ok(match reading.next().await? {
             Some(part) => part.seen.into_iter().next(),
             None => None,
@@ -253,11 +274,11 @@ impl LiveReading {
                 offset: Offset(self.next),
                 leader_epoch: -1,
                 last_fetched_epoch: -1,
-                max_bytes: FETCH_BYTES,
+                max_bytes: self.bytes,
             }],
             max_wait: Duration::from_millis(500),
             min_bytes: 1,
-            max_bytes: FETCH_BYTES,
+            max_bytes: self.bytes,
             isolation: Isolation::ReadCommitted,
         };
         let mut parts = self.client.fetch(leader, wanted).await?;
@@ -409,13 +430,22 @@ where
         broker_time: false,
         digest: [0; 16],
         origin: None,
+        commit: None,
     };
     match look {
         Look::Time => {}
         Look::Origin { cluster } => seen.origin = origin(headers(), cluster),
         Look::Content => seen.digest = digest(content, headers()),
+        Look::Commit => seen.commit = commit(content).map(Box::new),
     }
     seen
+}
+
+/// `None` for what is about something else, or cannot be read: it stands for no commit that anybody asks for.
+fn commit((key, value): Parts<'_>) -> Option<CommitRecord> {
+    let key = offset_record_key(key?).ok().flatten()?;
+    let value = value.map(offset_record_value).transpose();
+    Some(CommitRecord { key, value })
 }
 
 /// Without an offset that can be read there is no origin.

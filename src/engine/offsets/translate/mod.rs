@@ -6,9 +6,12 @@
 
 mod header;
 mod log;
+mod neighbours;
 mod preserve;
 mod scan;
+mod search;
 mod sorted;
+mod times;
 mod timestamp;
 
 use super::check::{committed, logs_of};
@@ -56,6 +59,8 @@ pub struct Translation {
 struct Piece {
     /// As it is called at the target.
     group: String,
+    /// As it is called at the source.
+    source_group: String,
     offset: GroupOffset,
     target_topic: String,
 }
@@ -204,6 +209,7 @@ impl Translation {
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         let mut pieces = Vec::new();
         for group in chosen {
+            let source_group = &group.group;
             let group = renamed.at_target(group);
             for offset in &group.offsets {
                 // The coordinator takes −1 for "nothing committed".
@@ -233,6 +239,7 @@ impl Translation {
                 }
                 pieces.push(Piece {
                     group: group.group.clone(),
+                    source_group: source_group.clone(),
                     target_topic: names[&at.topic].clone(),
                     offset: offset.clone(),
                 });
@@ -275,17 +282,16 @@ impl Translation {
         Ok(world)
     }
 
-    /// What the source has of each partition that was committed on.
+    /// What the source has of each partition of the topics that were committed on.
     async fn ranges(&self, pieces: &[Piece]) -> Result<BTreeMap<TopicPartition, Range>> {
-        let wanted: BTreeSet<TopicPartition> = pieces.iter().map(Piece::source).collect();
+        let wanted: BTreeSet<&str> = pieces.iter().map(|one| one.offset.topic.as_str()).collect();
         let mut ranges = BTreeMap::new();
         match &self.from {
             From::Archive(snapshot) => {
-                for at in wanted {
-                    let topic = snapshot.topic(&at.topic);
-                    let found =
-                        topic.and_then(|topic| Some((topic, topic.partition(at.partition)?)));
-                    if let Some((topic, partition)) = found {
+                let topics = wanted.into_iter().filter_map(|name| snapshot.topic(name));
+                for topic in topics {
+                    for partition in &topic.partitions {
+                        let at = TopicPartition::new(topic.name.clone(), partition.partition);
                         let range = Range {
                             topic_id: topic.id,
                             from: partition.from,
@@ -297,24 +303,25 @@ impl Translation {
                 }
             }
             From::Cluster(client) => {
-                let mut there = BTreeSet::new();
-                let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+                let mut there: BTreeMap<TopicPartition, (TopicId, usize)> = BTreeMap::new();
                 for topic in client.topics(TopicsWanted::All).await? {
-                    if topic.error == ErrorCode::NONE {
-                        let ids = topic.partitions.iter().map(|one| one.id);
-                        there.extend(ids.map(|id| TopicPartition::new(topic.name.clone(), id)));
-                        counts.insert(topic.name.clone(), topic.partitions.len());
+                    if topic.error == ErrorCode::NONE && wanted.contains(topic.name.as_str()) {
+                        for partition in &topic.partitions {
+                            let at = TopicPartition::new(topic.name.clone(), partition.id);
+                            there.insert(at, (topic.id, topic.partitions.len()));
+                        }
                     }
                 }
-                let all: Vec<TopicPartition> = wanted.intersection(&there).cloned().collect();
+                let all: Vec<TopicPartition> = there.keys().cloned().collect();
                 let mut stable = stable_ends(&all, client).await?;
                 for (at, (from, to)) in logs_of(&all, client).await? {
                     let to = stable.remove(&at).unwrap_or(to);
+                    let (topic_id, partitions) = there.get(&at).copied().unwrap_or_default();
                     let range = Range {
-                        topic_id: TopicId::nil(),
+                        topic_id,
                         from,
                         to,
-                        partitions: counts.get(&at.topic).copied().unwrap_or(0),
+                        partitions,
                     };
                     ranges.insert(at, range);
                 }

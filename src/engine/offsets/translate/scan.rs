@@ -2,197 +2,31 @@
 //!
 //! For each place the records next before and behind it are read at the source; what they say, and when, is looked for at
 //! the target. The place is the boundary with the most of them in order on its sides. If several boundaries are as good as
-//! each other it is nobody's to choose. The target is read where its times say that they should be; then further and
-//! further around, in the end as a whole.
+//! each other it is nobody's to choose. It is exact if all of them are there and all of the topic was read: then there is no
+//! second place, and no partition of the source went to several.
+//!
+//! When each commit was made, on both sides, leads to where to look first and tells whether the group has gone on at the
+//! target since.
 
 use super::super::error::Result;
 use super::super::options::Options;
 use super::super::plan::{Blocked, Reason, Row, Why};
-use super::log::{Log, Look, Seen};
-use super::{AT_ONCE, Piece, Placed, SMALL, Translation, World, finish, over_budget};
+use super::log::Look;
+use super::neighbours::{Around, NEIGHBOURS, Verdict};
+use super::search::{Place, Sample, Search, Searched};
+use super::times::{Times, Wanted};
+use super::{AT_ONCE, From, Piece, Placed, Translation, World, finish, over_budget};
 use crate::base::text::{counted, grouped};
-use crate::base::{Offset, PartitionId, TimestampMs, TopicPartition};
-use crate::kafka::{Client, Isolation, OffsetAt};
+use crate::base::time::{format_duration_ms, format_instant};
+use crate::base::{Offset, PartitionId, TopicPartition};
+use crate::kafka::{Client, OffsetRecordKey, OffsetRecordValue};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Records on each side of a place.
-const NEIGHBOURS: usize = 8;
-/// How far around the place that times lead to the target is read: first, second, and then all of it.
-const WIDTHS: [i64; 3] = [2_000, 100_000, i64::MAX];
-/// So many records of the target that are among a place's neighbours; with more it is nothing that tells a place.
-const MOST_HITS: usize = 4096;
 /// Fewer records in order than this, unless they are half of the neighbours, tell nothing.
 const FEWEST: usize = 3;
-
-/// What is around a place at the source.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Around {
-    /// Nearest first.
-    pub before: Vec<Seen>,
-    /// Nearest first; the first one is the next to read.
-    pub after: Vec<Seen>,
-}
-
-/// A record of the target that is a neighbour: a bit for each that it may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hit {
-    pub offset: i64,
-    pub before: u8,
-    pub after: u8,
-}
-
-/// Where a place is in one target partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// These neighbours are in order around it.
-    Here { target: i64, matched: Matched },
-    /// So many places are as good as each other; each has some of these.
-    Several { places: usize, matched: Matched },
-    /// No neighbour is there.
-    None,
-}
-
-/// Neighbours, a bit for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Matched {
-    pub before: u8,
-    pub after: u8,
-}
-
-impl Matched {
-    pub fn count(self) -> usize {
-        (self.before.count_ones() + self.after.count_ones()) as usize
-    }
-
-    fn with(self, other: Self) -> Self {
-        Self {
-            before: self.before | other.before,
-            after: self.after | other.after,
-        }
-    }
-}
-
-impl Verdict {
-    fn matched(&self) -> Matched {
-        match self {
-            Self::Here { matched, .. } | Self::Several { matched, .. } => *matched,
-            Self::None => Matched::default(),
-        }
-    }
-}
-
-impl Around {
-    fn wanted(&self) -> usize {
-        self.before.len() + self.after.len()
-    }
-
-    fn times(&self) -> Option<(i64, i64)> {
-        let times = || {
-            self.before
-                .iter()
-                .chain(&self.after)
-                .map(|seen| seen.timestamp)
-        };
-        times().min().zip(times().max())
-    }
-}
-
-/// The bits of the neighbours that a record is. Where the target dates records itself, times tell nothing.
-pub(super) fn bits(neighbours: &[Seen], seen: &Seen) -> u8 {
-    let same = neighbours.iter().enumerate().filter(|(_, own)| {
-        own.digest == seen.digest && (seen.broker_time || own.timestamp == seen.timestamp)
-    });
-    same.fold(0, |bits, (place, _)| bits | 1 << place)
-}
-
-/// Which of `hits`, from the boundary outward, are neighbours in their order; one that is not ends it.
-fn in_order(hits: impl Iterator<Item = u8>) -> u8 {
-    let mut matched = 0u8;
-    for bits in hits {
-        // Those further out than the last one.
-        let beyond = match matched {
-            0 => bits,
-            _ => bits & !(u8::MAX >> matched.leading_zeros()),
-        };
-        if beyond == 0 {
-            break;
-        }
-        matched |= 1 << beyond.trailing_zeros();
-    }
-    matched
-}
-
-/// The best boundary between what was read and what was not.
-pub(super) fn judge(hits: &[Hit]) -> Verdict {
-    let mut best: Vec<(Matched, i64)> = Vec::new();
-    for boundary in 0..=hits.len() {
-        let matched = Matched {
-            before: in_order(hits[..boundary].iter().rev().map(|hit| hit.before)),
-            after: in_order(hits[boundary..].iter().map(|hit| hit.after)),
-        };
-        let last = boundary.checked_sub(1).map(|last| hits[last]);
-        let target = match (last, hits.get(boundary)) {
-            // What others have written in between is unread.
-            (Some(last), _) if matched.before != 0 => last.offset + 1,
-            (_, Some(next)) if matched.after != 0 => next.offset,
-            _ => continue,
-        };
-        let most = best.first().map_or(0, |(most, _)| most.count());
-        if matched.count() > most {
-            best.clear();
-        }
-        if matched.count() >= most {
-            best.push((matched, target));
-        }
-    }
-    match best[..] {
-        [] => Verdict::None,
-        [(matched, target)] => Verdict::Here { target, matched },
-        _ => Verdict::Several {
-            places: best.len(),
-            matched: best
-                .iter()
-                .fold(Matched::default(), |all, (one, _)| all.with(*one)),
-        },
-    }
-}
-
-/// Everything that is sought among the records of a topic: neighbours by what they say.
-struct Sought<'a> {
-    places: &'a [Around],
-    by_digest: HashMap<[u8; 16], Vec<usize>>,
-}
-
-impl<'a> Sought<'a> {
-    fn new(places: &'a [Around], which: &[usize]) -> Self {
-        let mut by_digest: HashMap<[u8; 16], Vec<usize>> = HashMap::new();
-        for place in which {
-            for seen in places[*place].before.iter().chain(&places[*place].after) {
-                let own = by_digest.entry(seen.digest).or_default();
-                if own.last() != Some(place) {
-                    own.push(*place);
-                }
-            }
-        }
-        Self { places, by_digest }
-    }
-
-    fn see(&self, seen: &Seen, hits: &mut BTreeMap<usize, Vec<Hit>>) {
-        for place in self.by_digest.get(&seen.digest).into_iter().flatten() {
-            let around = &self.places[*place];
-            let hit = Hit {
-                offset: seen.offset,
-                before: bits(&around.before, seen),
-                after: bits(&around.after, seen),
-            };
-            let own = hits.entry(*place).or_default();
-            if (hit.before | hit.after) != 0 && own.len() <= MOST_HITS {
-                own.push(hit);
-            }
-        }
-    }
-}
+/// Records of each source partition that tell where it went, evenly over it.
+const SAMPLES: i64 = 16;
 
 /// The rows of all pieces.
 pub(super) async fn rows(
@@ -202,115 +36,197 @@ pub(super) async fn rows(
     target: &Client,
     options: &Options,
 ) -> Result<Vec<Row>> {
-    let mut by_way: BTreeMap<(TopicPartition, &str), Vec<&Piece>> = BTreeMap::new();
+    let mut by_topic: BTreeMap<&str, Vec<&Piece>> = BTreeMap::new();
     for piece in pieces {
-        let way = (piece.source(), piece.target_topic.as_str());
-        by_way.entry(way).or_default().push(piece);
+        by_topic.entry(&piece.target_topic).or_default().push(piece);
     }
-    let ways = by_way.into_iter().map(|((source, topic), pieces)| {
-        let way = Way {
+    let (at_source, at_target) = wanted(world, pieces);
+    let clusters = From::Cluster(target.clone());
+    let (at_source, at_target) = futures::join!(
+        Times::read(&translation.from, at_source, options),
+        Times::read(&clusters, at_target, options)
+    );
+    let mut rows = Vec::new();
+    for (topic, pieces) in by_topic {
+        let scan = Scan {
             translation,
             world,
-            source,
             topic,
             target,
             options,
+            at_source: &at_source,
+            at_target: &at_target,
         };
-        async move { way.rows(&pieces).await }
-    });
-    let rows: Vec<Vec<Row>> = stream::iter(ways)
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
-    Ok(rows.into_iter().flatten().collect())
+        rows.extend(scan.rows(&pieces).await?);
+    }
+    Ok(rows)
 }
 
-/// One source partition and the topic in which it is looked for.
-struct Way<'a> {
+/// The commits on both sides of which it is worth to know when they were made.
+fn wanted(world: &World, pieces: &[Piece]) -> (Wanted, Wanted) {
+    let (mut at_source, mut at_target) = (Wanted::new(), Wanted::new());
+    for piece in pieces {
+        let key = OffsetRecordKey {
+            group: piece.source_group.clone(),
+            at: piece.source(),
+        };
+        at_source.insert(key, piece.offset.offset);
+        for (at, committed) in world.current.get(&piece.group).into_iter().flatten() {
+            if at.topic == piece.target_topic {
+                let key = OffsetRecordKey {
+                    group: piece.group.clone(),
+                    at: at.clone(),
+                };
+                at_target.insert(key, committed.offset);
+            }
+        }
+    }
+    (at_source, at_target)
+}
+
+/// The groups that go onto one topic.
+struct Scan<'a> {
     translation: &'a Translation,
     world: &'a World,
-    source: TopicPartition,
     topic: &'a str,
     target: &'a Client,
     options: &'a Options,
+    at_source: &'a Times,
+    at_target: &'a Times,
 }
 
-/// What one target partition has of the places.
-struct Searched {
-    partition: PartitionId,
-    verdicts: BTreeMap<usize, Verdict>,
-    over_budget: bool,
-}
+/// When the groups of a place committed it, and where they are at the target.
+type Leads = (Vec<i64>, BTreeSet<(PartitionId, i64)>);
 
-impl Way<'_> {
+/// Which place a commit stands for, and where it was clamped to.
+type Committed = std::result::Result<(usize, Option<Offset>), Blocked>;
+
+impl Scan<'_> {
     async fn rows(&self, pieces: &[&Piece]) -> Result<Vec<Row>> {
         // Groups at the same offset have the same place.
-        let mut offsets: BTreeMap<i64, usize> = BTreeMap::new();
-        let mut ready = Vec::new();
+        let mut numbers: BTreeMap<(TopicPartition, i64), usize> = BTreeMap::new();
+        let mut leads: Vec<Leads> = Vec::new();
+        let mut ready: Vec<(&Piece, Committed)> = Vec::new();
         for piece in pieces {
-            let row = self.world.row(piece, self.source.partition);
-            let committed = match self.world.topics.contains_key(self.topic) {
-                true => self.world.committed(piece, self.options),
-                false => self
-                    .world
-                    .target_log(&row)
-                    .and_then(|_| Err(self.not_held())),
-            };
-            let committed = committed.and_then(|committed| {
-                let held = self.world.ranges.contains_key(&self.source);
-                held.then_some(committed).ok_or_else(|| self.not_held())
+            let committed = self.committed(piece).map(|(at, clamped)| {
+                let next = numbers.len();
+                let number = *numbers.entry((piece.source(), at.0)).or_insert(next);
+                if number == leads.len() {
+                    leads.push(Default::default());
+                }
+                let (times, there) = &mut leads[number];
+                times.extend(self.source_time(piece).map(|value| value.committed_at.0));
+                there.extend(self.there(piece));
+                (number, clamped)
             });
-            if let Ok((at, _)) = committed {
-                let next = offsets.len();
-                offsets.entry(at.0).or_insert(next);
-            }
             ready.push((*piece, committed));
         }
-        let mut places = vec![Around::default(); offsets.len()];
-        for (at, place) in &offsets {
-            places[*place] = self.around(*at).await?;
-        }
-        let searched = self.search(&places).await?;
-        let mut rows = Vec::new();
-        for (piece, committed) in ready {
-            let found = committed.and_then(|(at, clamped)| {
-                let place = offsets[&at.0];
-                let (partition, placed) = self.decide(place, &places[place], &searched)?;
-                Ok((partition, placed, clamped))
-            });
-            let (partition, placed) = match found {
-                Ok((partition, mut placed, clamped)) => {
-                    if let (Some(to), Why::Found { how, .. }) = (clamped, &mut placed.why) {
-                        *how = format!("clamped to {}; {how}", grouped(to.0));
-                    }
-                    (partition, Ok(placed))
+        let places = numbers.into_iter().map(|((source, at), number)| {
+            let (committed_at, there) = leads[number].clone();
+            async move {
+                let around = self.around(&source, at).await?;
+                let place = Place {
+                    source,
+                    around,
+                    committed_at,
+                    there,
+                };
+                Ok::<_, super::Error>((number, place))
+            }
+        });
+        let places: BTreeMap<usize, Place> = stream::iter(places)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let places: Vec<Place> = places.into_values().collect();
+        let samples = self.samples(&places).await?;
+        let world = (self.world, self.target, self.options);
+        let search = Search::new(world, self.topic, &places, &samples);
+        let searched = match places.is_empty() {
+            true => Vec::new(),
+            false => search.all().await?,
+        };
+        let spread = Spread::of(&samples, &searched);
+        let found = Found {
+            scan: self,
+            searched: &searched,
+            spread: &spread,
+        };
+        let rows = ready.into_iter().map(|(piece, committed)| {
+            let placed = committed.and_then(|(number, clamped)| {
+                let (partition, mut placed) = found.place(number, &places[number], piece)?;
+                if let (Some(to), Why::Found { how, .. }) = (clamped, &mut placed.why) {
+                    *how = format!("clamped to {}; {how}", grouped(to.0));
                 }
-                Err(blocked) => (self.source.partition, Err(blocked)),
+                Ok((partition, placed))
+            });
+            let (partition, placed) = match placed {
+                Ok((partition, placed)) => (partition, Ok(placed)),
+                Err(blocked) => (piece.offset.partition, Err(blocked)),
             };
             let mut row = self.world.row(piece, partition);
+            let placed = placed.map(|placed| self.dated(placed, piece, &row));
             finish(&mut row, placed, self.world);
-            rows.push(row);
-        }
-        Ok(rows)
+            row
+        });
+        Ok(rows.collect())
     }
 
-    fn not_held(&self) -> Blocked {
-        Blocked::new(
-            Reason::NotYetArchived,
-            format!(
-                "{}: the source holds nothing of this partition",
-                self.source
-            ),
-            "try .strategy(\"header\"), which needs no records of the source",
-        )
+    /// Whether a commit can be looked for, and the offset that it stands for.
+    fn committed(&self, piece: &Piece) -> std::result::Result<(Offset, Option<Offset>), Blocked> {
+        let source = piece.source();
+        let not_held = || {
+            Blocked::new(
+                Reason::NotYetArchived,
+                format!("{source}: the source holds nothing of this partition"),
+                "try .strategy(\"header\"), which needs no records of the source",
+            )
+        };
+        if !self.world.topics.contains_key(self.topic) {
+            let row = self.world.row(piece, source.partition);
+            return self.world.target_log(&row).and_then(|_| Err(not_held()));
+        }
+        let committed = self.world.committed(piece, self.options)?;
+        let Some(range) = self.world.ranges.get(&source) else {
+            return Err(not_held());
+        };
+        // Which topic of that name it was committed on is told by nothing else.
+        if let Some(id) = self.source_time(piece).and_then(|value| value.topic_id)
+            && !range.topic_id.is_nil()
+            && id != range.topic_id
+        {
+            return Err(Blocked::new(
+                Reason::OtherIncarnation,
+                format!(
+                    "{}: {} was committed on another topic of that name (id {id}), before this one was made",
+                    piece.place(),
+                    grouped(piece.offset.offset.0)
+                ),
+                "nothing of that topic is left to look for; move the group with \"manual\", or leave it with .unplaced(\"leave\")",
+            ));
+        }
+        Ok(committed)
+    }
+
+    fn source_time(&self, piece: &Piece) -> Option<&OffsetRecordValue> {
+        let told = self.at_source.of(&piece.source_group, &piece.source());
+        told.and_then(|told| told.as_ref().ok())
+    }
+
+    /// Where the group is on the topic now.
+    fn there(&self, piece: &Piece) -> impl Iterator<Item = (PartitionId, i64)> {
+        let current = self.world.current.get(&piece.group).into_iter().flatten();
+        current
+            .filter(|(at, _)| at.topic == self.topic)
+            .map(|(at, committed)| (at.partition, committed.offset.0))
     }
 
     /// The records around an offset of the source.
-    async fn around(&self, at: i64) -> Result<Around> {
-        let Some(range) = self.world.ranges.get(&self.source) else {
+    async fn around(&self, source: &TopicPartition, at: i64) -> Result<Around> {
+        let Some(range) = self.world.ranges.get(source) else {
             return Ok(Around::default());
         };
-        let log = self.translation.log(&self.source);
+        let log = self.translation.log(source);
         let mut budget = self.options.scan_budget.0;
         let before = (range.from.0, at);
         let mut before = log
@@ -327,218 +243,302 @@ impl Way<'_> {
         Ok(Around { before, after })
     }
 
-    /// The partition of the same number; then the others, for places of which it does not have every neighbour.
-    async fn search(&self, places: &[Around]) -> Result<Vec<Searched>> {
-        let all: Vec<usize> = (0..places.len())
-            .filter(|place| places[*place].wanted() > 0)
+    /// Some records of each partition of the topics that were committed on, of those without a commit too.
+    async fn samples(&self, places: &[Place]) -> Result<Vec<Sample>> {
+        let topics: BTreeSet<&str> = places
+            .iter()
+            .map(|place| place.source.topic.as_str())
             .collect();
-        let partitions = self
-            .world
-            .topics
-            .get(self.topic)
-            .cloned()
-            .unwrap_or_default();
-        let (own, others): (Vec<PartitionId>, Vec<PartitionId>) = partitions
-            .into_iter()
-            .partition(|partition| *partition == self.source.partition);
-        let mut searched = Vec::new();
-        let mut left = all;
-        for partition in own.into_iter().chain(others) {
-            if left.is_empty() {
-                break;
-            }
-            let one = self.search_partition(partition, places, &left).await?;
-            left.retain(|place| !is_whole(&places[*place], one.verdicts.get(place)));
-            searched.push(one);
-        }
-        Ok(searched)
-    }
-
-    async fn search_partition(
-        &self,
-        partition: PartitionId,
-        places: &[Around],
-        which: &[usize],
-    ) -> Result<Searched> {
-        let at = TopicPartition::new(self.topic, partition);
-        let (start, end) = self.world.logs.get(&at).copied().unwrap_or_default();
-        let end = self.world.stable.get(&at).copied().unwrap_or(end);
-        let log = Log::Live(self.target.clone(), at.clone());
-        let mut searched = Searched {
-            partition,
-            verdicts: BTreeMap::new(),
-            over_budget: false,
-        };
-        let mut budget = self.options.scan_budget.0;
-        let mut left: Vec<usize> = which.to_vec();
-        let small = end.0 - start.0 <= SMALL;
-        for width in WIDTHS {
-            if left.is_empty() || (small && width != i64::MAX) {
-                continue;
-            }
-            let ranges = match width {
-                i64::MAX => vec![(start.0, end.0)],
-                _ => {
-                    let around = self.by_time(&at, places, &left, end).await?;
-                    windows(&around, width, (start.0, end.0))
+        let partitions = self.world.ranges.iter();
+        let partitions = partitions.filter(|(at, _)| topics.contains(at.topic.as_str()));
+        let samples = partitions.map(|(source, range)| async move {
+            let log = self.translation.log(source);
+            let mut samples: Vec<Sample> = Vec::new();
+            let (from, to) = (range.from.0, range.to.0);
+            for number in 0..SAMPLES {
+                let at =
+                    from + ((to - from) as i128 * i128::from(number) / i128::from(SAMPLES)) as i64;
+                if samples.last().is_some_and(|last| last.seen.offset >= at) {
+                    continue;
                 }
-            };
-            let sought = Sought::new(places, &left);
-            let mut hits: BTreeMap<usize, Vec<Hit>> = BTreeMap::new();
-            for (from, to) in ranges {
-                let mut reading = log.read(from, to, Look::Content)?;
-                while let Some(part) = reading.next().await? {
-                    if budget == 0 {
-                        searched.over_budget = true;
-                        break;
-                    }
-                    budget = budget.saturating_sub(part.bytes);
-                    for seen in &part.seen {
-                        sought.see(seen, &mut hits);
-                    }
-                }
-            }
-            if searched.over_budget {
-                break;
-            }
-            for place in &left {
-                let hits = hits.get(place).map_or(&[][..], Vec::as_slice);
-                let verdict = match hits.len() > MOST_HITS {
-                    true => Verdict::Several {
-                        places: hits.len(),
-                        matched: hits.iter().fold(Matched::default(), |all, hit| {
-                            all.with(Matched {
-                                before: hit.before,
-                                after: hit.after,
-                            })
-                        }),
-                    },
-                    false => judge(hits),
+                let Some(seen) = log.first(at, to, Look::Content).await? else {
+                    break;
                 };
-                searched.verdicts.insert(*place, verdict);
+                samples.push(Sample {
+                    source: source.clone(),
+                    seen,
+                });
             }
-            left.retain(|place| !is_whole(&places[*place], searched.verdicts.get(place)));
-        }
-        Ok(searched)
+            Ok::<_, super::Error>(samples)
+        });
+        let samples: Vec<Vec<Sample>> = stream::iter(samples)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(samples.into_iter().flatten().collect())
     }
 
-    /// Where times lead to, for each place.
-    async fn by_time(
-        &self,
-        at: &TopicPartition,
-        places: &[Around],
-        which: &[usize],
-        end: Offset,
-    ) -> Result<Vec<(i64, i64)>> {
-        let mut windows = Vec::new();
-        for place in which {
-            let Some((first, last)) = places[*place].times() else {
+    /// Says when the commit was made, and what that of the target is worth beside it.
+    fn dated(&self, mut placed: Placed, piece: &Piece, row: &Row) -> Placed {
+        let Why::Found { how, again, .. } = &mut placed.why else {
+            return placed;
+        };
+        let source = self.at_source.of(&piece.source_group, &piece.source());
+        let source = match source {
+            Some(Ok(value)) => {
+                how.push_str(&format!(
+                    "; committed {}",
+                    format_instant(value.committed_at)
+                ));
+                value.committed_at
+            }
+            Some(Err(why)) => {
+                how.push_str(&format!("; when it was committed is not told: {why}"));
+                return placed;
+            }
+            None => return placed,
+        };
+        let there = self.at_target.of(&piece.group, &row.target_partition());
+        if let (Some(Ok(there)), Some(from)) = (there, row.from)
+            && there.committed_at > source
+            && from != placed.target
+        {
+            let later = format_duration_ms(there.committed_at.0 - source.0);
+            how.push_str(&format!(", and {} there {later} later", grouped(from.0)));
+            // It has read on at the target, and is to be put back.
+            *again = (*again).max(u64::try_from(from.0 - placed.target.0).unwrap_or(0));
+        }
+        placed
+    }
+}
+
+/// Where each source partition went, by its samples.
+#[derive(Debug, Default)]
+struct Spread {
+    /// Source partitions of which several target partitions have records.
+    over: BTreeMap<TopicPartition, BTreeSet<PartitionId>>,
+}
+
+impl Spread {
+    fn of(samples: &[Sample], searched: &[Searched]) -> Self {
+        let mut by_source: BTreeMap<&TopicPartition, Vec<usize>> = BTreeMap::new();
+        for (number, sample) in samples.iter().enumerate() {
+            by_source.entry(&sample.source).or_default().push(number);
+        }
+        let mut spread = Self::default();
+        for (source, numbers) in by_source {
+            let count = |one: &Searched| {
+                let there = numbers.iter().filter(|number| one.samples.contains(number));
+                there.count()
+            };
+            // Among equals the one of the same number.
+            let home = searched
+                .iter()
+                .max_by_key(|one| (count(one), one.partition == source.partition));
+            let Some(home) = home.filter(|home| home.whole) else {
                 continue;
             };
-            let mut bounds = [end.0; 2];
-            for (bound, time) in bounds.iter_mut().zip([first, last.saturating_add(1)]) {
-                let wanted = [(at.clone(), OffsetAt::AtOrAfter(TimestampMs(time.max(0))))];
-                let mut found = self
-                    .target
-                    .list_offsets(&wanted, Isolation::ReadUncommitted)
-                    .await?;
-                if let Some(found) = found.remove(at).transpose()?
-                    && found.offset.0 >= 0
-                {
-                    *bound = found.offset.0;
-                }
+            let strays = searched.iter().filter(|one| {
+                let own = |number: &&usize| one.samples.contains(number);
+                let mut theirs = numbers.iter().filter(own);
+                theirs.any(|number| !home.samples.contains(number))
+            });
+            let strays: BTreeSet<PartitionId> = strays.map(|one| one.partition).collect();
+            if !strays.is_empty() {
+                let all = strays.into_iter().chain([home.partition]).collect();
+                spread.over.insert(source.clone(), all);
             }
-            windows.push((bounds[0], bounds[1]));
         }
-        Ok(windows)
+        spread
     }
+}
 
-    fn decide(
+/// What was found of one topic.
+struct Found<'a> {
+    scan: &'a Scan<'a>,
+    searched: &'a [Searched],
+    spread: &'a Spread,
+}
+
+impl Found<'_> {
+    fn place(
         &self,
-        place: usize,
-        around: &Around,
-        searched: &[Searched],
+        number: usize,
+        place: &Place,
+        piece: &Piece,
     ) -> std::result::Result<(PartitionId, Placed), Blocked> {
-        let own = self.source.partition;
-        let at = TopicPartition::new(self.topic, own);
+        let Scan { world, topic, .. } = self.scan;
+        let (source, around) = (&place.source, &place.around);
+        let own = source.partition;
+        let at = TopicPartition::new(*topic, own);
         let wanted = around.wanted();
         if wanted == 0 {
-            let (start, end) = self.world.logs.get(&at).copied().unwrap_or_default();
-            return match self.world.logs.contains_key(&at) && start == end {
+            let (start, end) = world.logs.get(&at).copied().unwrap_or_default();
+            return match world.logs.contains_key(&at) && start == end {
                 true => Ok((
                     own,
                     placed(end.0, "nothing is there, and nothing was".into(), true),
                 )),
                 false => Err(blocked(format!(
-                    "{}: no record is left around it at the source",
-                    self.source
+                    "{source}: no record is left around it at the source"
                 ))),
             };
         }
-        if let Some(one) = searched.iter().find(|one| one.over_budget) {
-            let at = TopicPartition::new(self.topic, one.partition);
-            return Err(over_budget(&at, self.options));
+        if let Some(over) = self.spread.over.get(source) {
+            return Err(self.spread_over(format!("the records of {source}"), over));
         }
-        let mut found: Vec<(PartitionId, Verdict)> = searched
+        let mut found: Vec<(&Searched, &Verdict)> = self
+            .searched
             .iter()
-            .filter_map(|one| Some((one.partition, *one.verdicts.get(&place)?)))
-            .filter(|(_, verdict)| *verdict != Verdict::None)
+            .filter_map(|one| Some((one, one.verdicts.get(&number)?)))
+            .filter(|(_, verdict)| **verdict != Verdict::None)
             .collect();
-        // A stable order: among equals the partition of the same number comes first.
-        found.sort_by_key(|(_, verdict)| std::cmp::Reverse(verdict.matched().count()));
-        let Some(best) = found.first().copied() else {
-            return Err(blocked(format!(
-                "{}: none of the {} around it is in {}",
-                self.source,
-                counted(wanted as i64, "record"),
-                self.topic
-            )));
+        found.sort_by_key(|(one, verdict)| {
+            let count = verdict.matched().count();
+            (std::cmp::Reverse(count), one.partition != own)
+        });
+        let in_part = self.searched.iter().find(|one| !one.whole);
+        let Some((best, verdict)) = found.first().copied() else {
+            return Err(match in_part {
+                Some(one) => self.over_budget(one),
+                None => blocked(format!(
+                    "{source}: none of the {} around it is in {topic}",
+                    counted(wanted as i64, "record"),
+                )),
+            });
         };
+        let matched = verdict.matched();
+        // Unless it is there with all of its neighbours, it may be in what was not read.
+        if let Some(one) = in_part
+            && matched.count() < wanted
+        {
+            return Err(self.over_budget(one));
+        }
+        let there = world.topics.get(*topic).map_or(0, Vec::len);
+        let at_source = world
+            .ranges
+            .get(source)
+            .map_or(there, |range| range.partitions);
+        if in_part.is_some() && there != at_source {
+            return Err(blocked(format!(
+                "{source}: {there} partitions there and {at_source} at the source, and not all of {topic} was read, so that \
+                 nothing tells which records are where"
+            )));
+        }
         // Where another partition has records that this one lacks, they went to both. Where both have the same, records
         // are alike, and the number tells them apart.
-        let matched = best.1.matched();
-        let rival = found.iter().skip(1).find(|(_, verdict)| {
-            let other = verdict.matched();
-            let alike = other.count() == matched.count() && best.0 != own;
-            alike || matched.with(other) != matched
-        });
+        let present = |one: &Searched| one.present.get(&number).copied().unwrap_or_default();
+        let all = matched.with(present(best));
+        let others = || {
+            let others = self.searched.iter();
+            let others = others.filter(|one| one.partition != best.partition);
+            others.map(|one| {
+                let verdict = one.verdicts.get(&number).map(Verdict::matched);
+                (
+                    one.partition,
+                    present(one).with(verdict.unwrap_or_default()),
+                )
+            })
+        };
+        let alike = others().find(|(_, other)| other.count() >= matched.count());
+        let rival = others().find(|(_, other)| all.with(*other) != all);
+        let rival = rival.or(alike.filter(|_| best.partition != own));
         if let Some((other, _)) = rival {
-            return Err(blocked(format!(
-                "{}: the records around it are in several partitions of {}: {} and {other}",
-                self.source, self.topic, best.0
-            )));
+            let over = BTreeSet::from([best.partition, other]);
+            return Err(self.spread_over(format!("{source}: the records around it"), &over));
         }
-        match best {
-            (_, Verdict::Several { places, .. }) => Err(Blocked::new(
-                Reason::NotFound,
-                format!(
-                    "{}: {} in {} are as likely as each other",
-                    self.source,
-                    counted(places as i64, "place"),
-                    self.topic
-                ),
-                "its records, or those around it, are there more than once; try .strategy(\"header\"), or move it with \
-                 \"manual\" once it is known where",
-            )),
-            (partition, Verdict::Here { target, matched }) if matched.count() == wanted => {
-                let how = format!("exact: {wanted} of {wanted} neighbours match");
-                Ok((partition, placed(target, how, true)))
+        let mixed = self.spread.over.iter();
+        let mut mixed = mixed.filter(|(_, over)| over.contains(&best.partition));
+        if let Some((other, over)) = mixed.next() {
+            return Err(self.spread_over(format!("the records of {other}"), over));
+        }
+        let how = format!("{} of {wanted} neighbours match", matched.count());
+        match verdict {
+            Verdict::Several {
+                places, targets, ..
+            } => self.one_of(place, piece, (best.partition, *places, targets)),
+            Verdict::Here { target, .. } if matched.count() == wanted => {
+                let (how, sure) = match (in_part, alike) {
+                    (None, None) => (format!("exact: {how}"), true),
+                    (Some(one), _) => (
+                        format!(
+                            "likely: {how}, and not all of {topic}-{} was read",
+                            one.partition
+                        ),
+                        false,
+                    ),
+                    (None, Some((other, _))) => {
+                        (format!("likely: {how}, in partition {other} too"), false)
+                    }
+                };
+                Ok((best.partition, placed(*target, how, sure)))
             }
-            (partition, Verdict::Here { target, matched })
+            Verdict::Here { target, .. }
                 if matched.count() >= FEWEST || matched.count() * 2 >= wanted =>
             {
-                let how = format!("likely: {} of {wanted} neighbours match", matched.count());
-                Ok((partition, placed(target, how, false)))
+                Ok((
+                    best.partition,
+                    placed(*target, format!("likely: {how}"), false),
+                ))
             }
-            (_, Verdict::Here { matched, .. }) => Err(blocked(format!(
-                "{}: only {} of the {} around it is in {}",
-                self.source,
+            Verdict::Here { .. } => Err(blocked(format!(
+                "{source}: only {} of the {} around it is in {topic}",
                 matched.count(),
                 counted(wanted as i64, "record"),
-                self.topic
             ))),
-            (_, Verdict::None) => Err(blocked(format!("{}: not found", self.source))),
+            Verdict::None => Err(blocked(format!("{source}: not found"))),
         }
+    }
+
+    /// Among places that are as likely as each other only that one is taken where the group is already, and it has committed
+    /// there after its last commit at the source: then nothing moves.
+    fn one_of(
+        &self,
+        place: &Place,
+        piece: &Piece,
+        (partition, places, targets): (PartitionId, usize, &[i64]),
+    ) -> std::result::Result<(PartitionId, Placed), Blocked> {
+        let scan = self.scan;
+        let at = TopicPartition::new(scan.topic, partition);
+        let counted = counted(places as i64, "place");
+        let there = scan.at_target.of(&piece.group, &at);
+        if let (Some(Ok(there)), Some(source)) = (there, scan.source_time(piece))
+            && there.committed_at > source.committed_at
+            && targets.contains(&there.offset.0)
+        {
+            let since = format_instant(there.committed_at);
+            let how = format!(
+                "likely: of {counted} that are alike the one where it is, committed there {since}"
+            );
+            return Ok((partition, placed(there.offset.0, how, false)));
+        }
+        Err(Blocked::new(
+            Reason::NotFound,
+            format!(
+                "{}: {counted} in {} are as likely as each other",
+                place.source, scan.topic
+            ),
+            "its records, or those around it, are there more than once; try .strategy(\"header\"), or move it with \
+             \"manual\" once it is known where",
+        ))
+    }
+
+    fn over_budget(&self, one: &Searched) -> Blocked {
+        let at = TopicPartition::new(self.scan.topic, one.partition);
+        over_budget(&at, self.scan.options)
+    }
+
+    fn spread_over(&self, what: String, over: &BTreeSet<PartitionId>) -> Blocked {
+        let over: Vec<String> = over.iter().map(PartitionId::to_string).collect();
+        Blocked::new(
+            Reason::NotFound,
+            format!(
+                "{what} are in several partitions of {}: {}",
+                self.scan.topic,
+                over.join(" and ")
+            ),
+            "use .strategy(\"header\"), which looks at every record, or \"timestamp\", which reads some again",
+        )
     }
 }
 
@@ -560,35 +560,3 @@ fn blocked(what: String) -> Blocked {
         "it was not restored, or under another name (.remap(…)); or try .strategy(\"header\") or \"timestamp\"",
     )
 }
-
-fn is_whole(around: &Around, verdict: Option<&Verdict>) -> bool {
-    matches!(verdict, Some(Verdict::Here { matched, .. }) if matched.count() == around.wanted())
-}
-
-/// So much around each range, joined where they overlap, within the log.
-fn windows(around: &[(i64, i64)], width: i64, (start, end): (i64, i64)) -> Vec<(i64, i64)> {
-    let mut all: Vec<(i64, i64)> = around
-        .iter()
-        .map(|(from, to)| {
-            // Records of one time may be many; further out is the next width's.
-            let to = (*to).min(from.saturating_add(width)).max(*from);
-            (
-                from.saturating_sub(width).max(start),
-                to.saturating_add(width).min(end),
-            )
-        })
-        .collect();
-    all.sort_unstable();
-    let mut joined: Vec<(i64, i64)> = Vec::new();
-    for (from, to) in all {
-        match joined.last_mut() {
-            Some((_, last)) if from <= *last => *last = (*last).max(to),
-            _ => joined.push((from, to)),
-        }
-    }
-    joined
-}
-
-#[cfg(test)]
-#[path = "scan_tests.rs"]
-mod tests;
