@@ -180,7 +180,7 @@ pub fn of_offsets(error: &offsets::Error) -> Described {
             described.fact("now", "kbr resume goes on with those that are left")
         }
         E::ReadBack { .. } => Described::new("E0416", message)
-            .exit(ExitClass::Damaged)
+            .exit(ExitClass::Drift)
             .fact("why", "a plain commit in between wins over the transaction")
             .fact("now", "stop whatever commits for these groups and run the same command again"),
     }
