@@ -1,75 +1,17 @@
-//! What kbr does to groups, on real Kafka: fifty of them moved by one transaction with kbr killed between its requests,
-//! after which Kafka's own tool finds no transaction that hangs; groups with members of both protocols; offsets and groups
-//! deleted, copied and taken back.
+//! What kbr does to groups, on real Kafka: groups with members of every protocol; offsets and groups deleted, copied and
+//! taken back; share and streams groups.
 
+mod groups_kafka_support;
 mod support;
 
+use groups_kafka_support::{LIMIT, at, commit, committed, connect, frame, topic};
 use kafka_protocol::messages::{GroupId, ShareGroupHeartbeatRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use kbr::base::{Offset, TopicPartition};
-use kbr::kafka::{Client, CommitWanted, ConnectOptions, CoordinatorKind, NewTopic, Route};
-use std::collections::BTreeMap;
-use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use kbr::kafka::{Client, CoordinatorKind, Route};
 use std::time::{Duration, Instant};
 use support::{Folder, RealKafka, unique};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-const LIMIT: Duration = Duration::from_secs(120);
-
-async fn connect(bootstrap: &str) -> Client {
-    Client::connect(ConnectOptions::new([bootstrap]))
-        .await
-        .unwrap()
-}
-
-/// A topic with ten records in each of its two partitions.
-async fn topic(kafka: &RealKafka, client: &Client) -> String {
-    let name = unique("groups");
-    let new = NewTopic {
-        name: name.clone(),
-        partitions: 2,
-        replication_factor: 1,
-        configs: BTreeMap::default(),
-    };
-    let made = client.create_topics(&[new], false).await.unwrap();
-    made[0].1.as_ref().unwrap();
-    tokio::task::block_in_place(|| {
-        for partition in ["0", "1"] {
-            let records: String = (0..10).map(|number| format!("record {number}\n")).collect();
-            kafka.kcat(&["-P", "-t", &name, "-p", partition], &records);
-        }
-    });
-    name
-}
-
-async fn commit(client: &Client, group: &str, topic: &str, offsets: &[(i32, i64, &str)]) {
-    let wanted: BTreeMap<_, _> = offsets
-        .iter()
-        .map(|(partition, offset, metadata)| {
-            let wanted = CommitWanted {
-                offset: Offset(*offset),
-                metadata: metadata.to_string(),
-            };
-            (TopicPartition::new(topic, *partition), wanted)
-        })
-        .collect();
-    for (at, code) in client.commit_offsets(group, &wanted).await.unwrap() {
-        assert!(code.is_ok(), "{group} {at}: {code}");
-    }
-}
-
-/// Partition, offset, metadata, leader epoch; of all topics, sorted.
-async fn committed(client: &Client, group: &str) -> Vec<(i32, i64, String, i32)> {
-    let groups = [group.to_string()];
-    let mut found = client.committed_offsets(&groups, true).await.unwrap();
-    let found = found.remove(group).unwrap().unwrap().into_iter();
-    found
-        .map(|(at, one)| (at.partition.0, one.offset.0, one.metadata, one.leader_epoch))
-        .collect()
-}
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 /// Plans, does it with the digest of the plan, and tells the run's id.
 #[track_caller]
@@ -98,10 +40,6 @@ fn planned(folder: &Folder, verb: &str) -> String {
         &format!("let dr = cluster(\"dr\");\n{verb}\n"),
     );
     tokio::task::block_in_place(|| folder.kbr(&["run", "groups.rhai"]).expect(0).text())
-}
-
-fn at(partition: i32, offset: i64, metadata: &str) -> (i32, i64, String, i32) {
-    (partition, offset, metadata.to_string(), -1)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,193 +169,6 @@ async fn committed_on(client: &Client, group: &str, topic: &str) -> Vec<(i32, i6
         .filter(|(at, _)| at.topic == topic)
         .map(|(at, one)| (at.partition.0, one.offset.0, one.metadata, one.leader_epoch))
         .collect()
-}
-
-/// Kills a process at the nth request of a transaction that goes through it.
-#[derive(Default)]
-struct Strike {
-    seen: AtomicU64,
-    /// 0: never.
-    nth: AtomicU64,
-    /// Whether the request still arrives.
-    arrives: std::sync::atomic::AtomicBool,
-    target: Mutex<Option<u32>>,
-    /// Of each kind of request, how many there were.
-    kinds: Mutex<BTreeMap<i16, u64>>,
-}
-
-async fn frame(from: &mut (impl AsyncReadExt + Unpin)) -> Option<Vec<u8>> {
-    let size = from.read_i32().await.ok()?;
-    let mut frame = vec![0; usize::try_from(size).ok()? + 4];
-    frame[..4].copy_from_slice(&size.to_be_bytes());
-    from.read_exact(&mut frame[4..]).await.ok()?;
-    Some(frame)
-}
-
-async fn proxy(listener: TcpListener, broker: String, strike: Arc<Strike>) {
-    while let Ok((client, _)) = listener.accept().await {
-        let (broker, strike) = (broker.clone(), strike.clone());
-        tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect(&broker).await else {
-                return;
-            };
-            client.set_nodelay(true).unwrap();
-            server.set_nodelay(true).unwrap();
-            let (mut from_client, mut to_client) = client.into_split();
-            let (mut from_server, mut to_server) = server.into_split();
-            let there = async {
-                while let Some(frame) = frame(&mut from_client).await {
-                    let key = i16::from_be_bytes([frame[4], frame[5]]);
-                    if matches!(key, 22 | 25 | 26 | 28) {
-                        *strike.kinds.lock().unwrap().entry(key).or_default() += 1;
-                        let nth = strike.seen.fetch_add(1, Ordering::SeqCst) + 1;
-                        if nth == strike.nth.load(Ordering::SeqCst) {
-                            let pid = strike.target.lock().unwrap().take().unwrap();
-                            let pid = pid.to_string();
-                            let killed = std::process::Command::new("kill")
-                                .args(["-9", &pid])
-                                .status();
-                            assert!(killed.unwrap().success());
-                            if !strike.arrives.load(Ordering::SeqCst) {
-                                return;
-                            }
-                        }
-                    }
-                    if to_server.write_all(&frame).await.is_err() {
-                        return;
-                    }
-                }
-                // What was sent by a process that died is still carried out.
-                std::future::pending::<()>().await;
-            };
-            let back = async { tokio::io::copy(&mut from_server, &mut to_client).await };
-            tokio::select! {
-                () = there => {}
-                _ = back => {}
-                () = tokio::time::sleep(LIMIT) => {}
-            }
-        });
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn fifty_groups_move_all_or_none_on_kafka_4_3_0() {
-    fifty_groups_move_all_or_none("4.3.0").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn fifty_groups_move_all_or_none_on_kafka_3_9_2() {
-    fifty_groups_move_all_or_none("3.9.2").await;
-}
-
-async fn fifty_groups_move_all_or_none(version: &'static str) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let advertised = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}");
-    let kafka =
-        tokio::task::spawn_blocking(move || RealKafka::start_with(version, 1, &[&advertised]));
-    let kafka = kafka.await.unwrap();
-    let strike = Arc::new(Strike::default());
-    tokio::spawn(proxy(listener, kafka.bootstrap.clone(), strike.clone()));
-    let client = connect(&kafka.bootstrap).await;
-    let orders = topic(&kafka, &client).await;
-    let names: Vec<String> = (0..50).map(|group| format!("g-{group:02}")).collect();
-    for name in &names {
-        commit(&client, name, &orders, &[(0, 1, "here"), (1, 1, "there")]).await;
-    }
-    let folder = Folder::new();
-    folder.clusters(&[("dr", &kafka.bootstrap)]);
-    // One InitProducerId, an AddOffsetsToTxn for each of the four partitions of this broker's offsets topic, fifty
-    // TxnOffsetCommit, one EndTxn.
-    let mut old = 1;
-    for (round, nth) in [1, 2, 4, 6, 7, 30, 55, 56].into_iter().enumerate() {
-        for arrives in [false, true] {
-            let new = 2 + (2 * round as i64 + i64::from(arrives)) % 8;
-            let new = if new == old { 0 } else { new };
-            let when = format!("killed at request {nth}, which arrives: {arrives}");
-            let script = format!(
-                "offset_plan(cluster(\"dr\")).groups(\"g-*\").strategy(\"to-offset\", {new}).reset();"
-            );
-            folder.write("move.rhai", &script);
-            let (digest, killed) = tokio::task::block_in_place(|| {
-                let digest = folder.kbr(&["run", "move.rhai"]).expect(0).digest();
-                strike.seen.store(0, Ordering::SeqCst);
-                strike.arrives.store(arrives, Ordering::SeqCst);
-                strike.nth.store(nth, Ordering::SeqCst);
-                let words = ["run", "move.rhai", "--execute", "--confirm", &digest];
-                let mut target = strike.target.lock().unwrap();
-                let mut child = folder
-                    .command(&words)
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap();
-                *target = Some(child.id());
-                drop(target);
-                let status = child.wait().unwrap();
-                strike.nth.store(0, Ordering::SeqCst);
-                (digest, !status.success())
-            });
-            assert!(killed, "{when}: {:?}", strike.kinds.lock().unwrap());
-            // As everybody sees it while the transaction may still be open.
-            let now = offsets(&client, &names, false).await;
-            assert!(
-                now.iter().all(|at| *at == old) || now.iter().all(|at| *at == new),
-                "{when}: {now:?}"
-            );
-            let ran = tokio::task::block_in_place(|| folder.kbr(&["resume", "--confirm", &digest]));
-            assert_eq!(ran.code, 0, "{when}: {}", ran.text());
-            let now = offsets(&client, &names, true).await;
-            assert!(now.iter().all(|at| *at == new), "{when}: {now:?}");
-            old = new;
-        }
-    }
-    assert_eq!(
-        committed(&client, "g-07").await,
-        [at(0, old, "here"), at(1, old, "there")]
-    );
-    nothing_hangs(&kafka);
-}
-
-async fn offsets(client: &Client, names: &[String], stable: bool) -> Vec<i64> {
-    let found = client.committed_offsets(names, stable).await.unwrap();
-    let found = found
-        .into_values()
-        .flat_map(|offsets| offsets.unwrap().into_values());
-    let found: Vec<i64> = found.map(|one| one.offset.0).collect();
-    assert_eq!(found.len(), 2 * names.len());
-    found
-}
-
-/// As Kafka's own tool sees it.
-fn nothing_hangs(kafka: &RealKafka) {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
-        let listed = tokio::task::block_in_place(|| kafka.tool("kafka-transactions", &["list"]));
-        let ours: Vec<&str> = listed
-            .lines()
-            .filter(|line| line.contains("kbr-"))
-            .collect();
-        assert!(!ours.is_empty(), "{listed}");
-        // A verdict that is given takes a moment to be written everywhere.
-        let open = ours.iter().any(|line| {
-            !line.contains("CompleteCommit")
-                && !line.contains("CompleteAbort")
-                && !line.contains("Empty")
-        });
-        if !open {
-            break;
-        }
-        assert!(Instant::now() < until, "{listed}");
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    let broker = ["find-hanging", "--broker-id", "1"];
-    let hanging = tokio::task::block_in_place(|| kafka.tool("kafka-transactions", &broker));
-    assert!(
-        !hanging.contains("kbr-") && hanging.lines().count() <= 1,
-        "{hanging}"
-    );
 }
 
 /// What a cluster of one broker needs for share groups.
