@@ -248,11 +248,14 @@ fn options_of_a_policy_are_checked_by_name_and_kind() {
     let wrong = folder
         .kbr(&["prune", "file:archive", "--keep-last", "many"])
         .expect(2);
-    assert_says(&wrong, &["keep_last is a number from 0, not many"]);
+    assert_says(&wrong, &["--keep-last is a number, not \"many\""]);
     let wrong = folder
         .kbr(&["prune", "file:archive", "--drop", "everything"])
         .expect(2);
-    assert_says(&wrong, &["it is expired, removed or all"]);
+    assert_says(
+        &wrong,
+        &["--drop is expired, removed or all, not \"everything\""],
+    );
 }
 
 /// An archive with a recovery point on each of forty days, from 2026-01-01 (a Thursday) to 2026-02-09 (a Monday).

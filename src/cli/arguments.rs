@@ -131,7 +131,7 @@ pub struct Run {
     /// Approve exactly the plan with this digest (at least 12 characters of it)
     #[arg(long, value_name = "DIGEST", requires = "execute")]
     pub confirm: Option<String>,
-    /// Show every partition
+    /// Show every partition, and what records hold whole
     #[arg(long)]
     pub detail: bool,
     /// The form of the output
@@ -145,7 +145,7 @@ pub struct Run {
     /// Write the plan to a file, for kbr apply
     #[arg(long, value_name = "PLAN", conflicts_with = "execute")]
     pub save: Option<PathBuf>,
-    /// Show again every so many seconds, until Ctrl-C, what a script reads that changes nothing
+    /// Show again every so many seconds what a script reads that changes nothing; Ctrl-C ends it, exit status 0
     #[arg(
         long,
         value_name = "SECONDS",
@@ -204,6 +204,9 @@ impl Progress {
 pub struct Eval {
     /// The expression
     pub code: String,
+    /// Show what records hold whole, however long it is
+    #[arg(long)]
+    pub detail: bool,
     /// The form of the output
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,

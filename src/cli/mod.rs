@@ -9,6 +9,7 @@ mod columns;
 mod execution;
 mod execution_view;
 mod inspect;
+mod misuse;
 mod offset_mapping;
 mod plan_view;
 mod progress_view;
@@ -124,6 +125,16 @@ fn print_json(document: &impl Serialize) {
 fn with_runtime<T>(
     work: impl AsyncFnOnce(CancellationToken) -> Result<T, Box<Report>>,
 ) -> Result<T, Box<Report>> {
+    const STOPPING: &str =
+        "\nstopping: what must be whole is finished first (again: stop at once)\n";
+    with_runtime_stopping(STOPPING, work)
+}
+
+/// The same, with what is said on the first signal.
+fn with_runtime_stopping<T>(
+    stopping: &'static str,
+    work: impl AsyncFnOnce(CancellationToken) -> Result<T, Box<Report>>,
+) -> Result<T, Box<Report>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Files and compression, a few at a time: every thread more keeps memory of its own.
         .max_blocking_threads(4)
@@ -142,7 +153,7 @@ fn with_runtime<T>(
     log_to_stderr();
     let cancel = CancellationToken::new();
     let result = runtime.block_on(async {
-        let signals = tokio::spawn(watch_signals(cancel.clone()));
+        let signals = tokio::spawn(watch_signals(cancel.clone(), stopping));
         let result = work(cancel).await;
         signals.abort();
         result
@@ -169,7 +180,7 @@ fn say_aside(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-async fn watch_signals(cancel: CancellationToken) {
+async fn watch_signals(cancel: CancellationToken, stopping: &'static str) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut pause), Ok(mut go_on)) = (
         signal(SignalKind::interrupt()),
@@ -200,7 +211,7 @@ async fn watch_signals(cancel: CancellationToken) {
         if cancel.is_cancelled() {
             std::process::exit(i32::from(ExitClass::Interrupted.code()));
         }
-        say_aside("\nstopping: what must be whole is finished first (again: stop at once)\n");
+        say_aside(stopping);
         cancel.cancel();
     }
 }

@@ -2,15 +2,16 @@
 
 use super::arguments::{Output, Rehearse, Run};
 use super::execution::{Printed, Starting, approval, open_journal, witness};
+use super::misuse;
 use super::plan_view::{PlanView, Typed, what_next};
 use super::progress_view::Look;
 use super::report::Report;
 use super::saved::save;
 use super::scripts::print_value;
 use super::style::{Style, harmless};
-use super::{print, print_json, with_runtime};
+use super::{print, print_json, with_runtime, with_runtime_stopping};
 use crate::base::{CancellationToken, TimestampMs, time};
-use crate::dsl::{self, EvaluateOptions, Evaluated, Shown, Source, World};
+use crate::dsl::{self, EvaluateOptions, Evaluated, ScriptError, Source, World};
 use crate::run::{Approval, Config, ExitClass, Journal, PlanDocument};
 use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
@@ -43,26 +44,12 @@ impl Job {
         look: Look,
     ) -> Result<Self, Box<Report>> {
         let declared = dsl::declared(&source);
-        let arguments = dsl::Arguments::read(words, &declared).map_err(|message| {
-            Report::usage("E0101", message).now(match &typed {
-                Typed::Script(name) => format!("kbr {name} --help"),
-                _ => "kbr run FILE -- --NAME VALUE".to_string(),
-            })
-        })?;
-        if let (Some(missing), Typed::Script(name)) = (
-            declared
-                .iter()
-                .find(|d| d.required && !arguments.0.contains_key(&d.name)),
-            &typed,
-        ) {
-            let what = missing.flag_name().to_uppercase();
-            let report = Report::usage("E0101", format!("kbr {name} needs {what}"));
-            return Err(Box::new(
-                report
-                    .fact("what", missing.help.clone())
-                    .now(format!("kbr {name} --help")),
-            ));
-        }
+        let arguments = match &typed {
+            Typed::Script(name) => misuse::read(name, &source, &declared, words)?,
+            _ => dsl::Arguments::read(words, &declared).map_err(|message| {
+                Report::usage("E0101", message).now("kbr run FILE -- --NAME VALUE")
+            })?,
+        };
         let clock = time::now();
         let now = match now {
             None => clock,
@@ -100,7 +87,18 @@ impl Job {
         };
         dsl::evaluate(&self.source, world, options)
             .await
-            .map_err(|error| Box::new(Report::from(&error)))
+            .map_err(|error| Box::new(self.of_script(&error)))
+    }
+
+    /// An error of the script. One that ships in the binary is a command: what it requires is how it is typed.
+    fn of_script(&self, error: &ScriptError) -> Report {
+        match &self.typed {
+            Typed::Script(name) if self.source.path.is_none() => match error.finding.code {
+                "E0301" => misuse::refused(name, &self.source, &error.finding.message),
+                _ => misuse::without_script(Report::from(error)),
+            },
+            _ => Report::from(error),
+        }
     }
 
     /// What the script printed, and the plan.
@@ -202,8 +200,8 @@ async fn run_in(
     cancel: CancellationToken,
 ) -> Result<ExitClass, Box<Report>> {
     let evaluated = job.evaluate(world, cancel.clone()).await?;
-    if let Some(shown) = read_only(&evaluated) {
-        print_value(shown, job.output);
+    if let Some(shown) = &evaluated.value {
+        print_value(shown, job.output, job.detail);
         return Ok(ExitClass::Done);
     }
     let Evaluated { plan, printed, .. } = &evaluated;
@@ -232,15 +230,15 @@ async fn run_in(
         .await
 }
 
-/// What a script shows that reads and changes nothing.
-fn read_only(evaluated: &Evaluated) -> Option<&Shown> {
-    evaluated.value.as_ref()
-}
-
 /// `kbr NAME --watch`: the same again and again until it is interrupted, which is how it ends.
 fn watch(mut job: Job, every: Duration) -> Result<ExitClass, Box<Report>> {
     let clears = job.output == Output::Text && std::io::stdout().is_terminal();
-    with_runtime(async |cancel| {
+    // It has nothing to finish. The terminal shows `^C`, and what is typed next begins a line of its own.
+    let stopping = match std::io::stderr().is_terminal() {
+        true => "\n",
+        false => "",
+    };
+    with_runtime_stopping(stopping, async |cancel| {
         let world = Arc::new(World::real(job.config.clone()));
         let mut outcome = Ok(ExitClass::Done);
         while !cancel.is_cancelled() {
@@ -253,7 +251,7 @@ fn watch(mut job: Job, every: Duration) -> Result<ExitClass, Box<Report>> {
                     break;
                 }
             };
-            let Some(shown) = read_only(&evaluated) else {
+            let Some(shown) = &evaluated.value else {
                 let what = "only a script that reads and shows a value can be watched";
                 let report = Report::usage("E0109", what);
                 outcome = Err(Box::new(report.now("kbr lag CLUSTER --watch")));
@@ -267,7 +265,7 @@ fn watch(mut job: Job, every: Duration) -> Result<ExitClass, Box<Report>> {
                     "\x1b[H\x1b[2J\x1b[3J{when}, every {every} s; Ctrl-C ends it\n\n"
                 ));
             }
-            print_value(shown, job.output);
+            print_value(shown, job.output, job.detail);
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 () = cancel.cancelled() => {}

@@ -27,7 +27,8 @@ pub fn save(plan: &Plan, document: &PlanDocument, file: &Path) -> Result<(), Box
             ExitClass::Failed,
             format!("the plan cannot be written to {}", file.display()),
         );
-        Box::new(report.why(error.to_string()))
+        let report = report.why(error.to_string());
+        Box::new(report.now("a plan is what kbr run FILE --save PLAN writes"))
     };
     let mut beside = file.as_os_str().to_owned();
     beside.push(".part");
@@ -50,7 +51,8 @@ pub fn apply(arguments: Apply) -> Result<ExitClass, Box<Report>> {
     let name = arguments.file.display().to_string();
     let text = std::fs::read_to_string(&arguments.file).map_err(|error| {
         let report = Report::usage("E0102", format!("cannot read {name}"));
-        Box::new(report.why(error.to_string()))
+        let report = report.why(error.to_string());
+        Box::new(report.now("a plan is what kbr run FILE --save PLAN writes"))
     })?;
     let told = |error: StepError| Box::new(Report::from(&error));
     let saved = SavedPlan::from_file(&name, &text).map_err(told)?;

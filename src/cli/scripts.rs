@@ -3,7 +3,7 @@
 use super::arguments::{Check, Docs, Eval, Output};
 use super::report::Report;
 use super::runbook::read_source;
-use super::style::{Style, harmless};
+use super::style::{Style, columns_of_stdout, harmless};
 use super::{print, print_json, with_runtime};
 use crate::base::text::counted;
 use crate::base::time;
@@ -28,13 +28,13 @@ pub fn eval(arguments: Eval) -> Result<ExitClass, Box<Report>> {
         let shown = dsl::eval(&source, &world, options).await;
         world.shutdown().await;
         let shown = shown.map_err(|error| Report::from(&error))?;
-        print_value(&shown, arguments.output);
+        print_value(&shown, arguments.output, arguments.detail);
         Ok(ExitClass::Done)
     })
 }
 
-/// Shows a value, after what was printed on the way.
-pub fn print_value(shown: &Shown, output: Output) {
+/// Shows a value, after what was printed on the way. Without `detail` long cells of a table are cut.
+pub fn print_value(shown: &Shown, output: Output, detail: bool) {
     match output {
         Output::Json => print_json(&json!({
             "schema": "kbr.eval/1",
@@ -43,10 +43,18 @@ pub fn print_value(shown: &Shown, output: Output) {
             "printed": shown.printed,
         })),
         Output::Text => {
-            for text in shown.printed.iter().chain([&shown.text]) {
+            let cut = match (&shown.table, detail) {
+                (Some(table), false) => table.within(columns_of_stdout()),
+                _ => None,
+            };
+            let text = cut.as_ref().unwrap_or(&shown.text);
+            for text in shown.printed.iter().chain([text]) {
                 if !text.is_empty() {
                     print(&format!("{}\n", harmless(text.trim_end())));
                 }
+            }
+            if cut.is_some() {
+                print("… is cut; --detail shows it whole, --output json too\n");
             }
         }
     }

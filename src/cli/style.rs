@@ -67,6 +67,17 @@ impl Style {
     }
 }
 
+/// Where lines go to a file or another program.
+const WIDTH_ELSEWHERE: usize = 200;
+
+/// How wide a table may be: as the terminal is.
+pub fn columns_of_stdout() -> usize {
+    if !std::io::stdout().is_terminal() {
+        return WIDTH_ELSEWHERE;
+    }
+    terminal_size::terminal_size().map_or(WIDTH, |(width, _)| usize::from(width.0).max(WIDTH))
+}
+
 /// Columns that `text` takes.
 pub fn width(text: &str) -> usize {
     text.width()

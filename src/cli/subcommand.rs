@@ -2,6 +2,7 @@
 //! ship inside the binary, and runs as `kbr run` would run it.
 
 use super::arguments::{Arguments, Command, Output};
+use super::misuse::usage;
 use super::plan_view::Typed;
 use super::print;
 use super::report::Report;
@@ -105,14 +106,15 @@ fn prepare(words: &[String]) -> (Output, Result<Work, Box<Report>>) {
         });
         return (Output::Text, Ok(work));
     }
+    let is_undo = name == "offsets" && source.path.is_none();
+    if is_undo && given.first().is_some_and(|word| word == "undo") {
+        return undo(own, &given[1..]);
+    }
     let mut line = vec!["kbr".to_string(), "run".to_string(), name.clone()];
     line.extend(own);
     line.push("--".to_string());
     line.extend(given);
-    let parsed = Arguments::command()
-        .try_get_matches_from(line)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
-    match parsed {
+    match parsed(line) {
         Ok(Arguments {
             command: Command::Run(arguments),
         }) => {
@@ -124,6 +126,38 @@ fn prepare(words: &[String]) -> (Output, Result<Work, Box<Report>>) {
         Ok(_) => (Output::Text, Err(unknown(name))),
         Err(error) => error.exit(),
     }
+}
+
+/// `kbr offsets undo RUN` is `kbr undo RUN`, all its options included.
+fn undo(own: Vec<String>, given: &[String]) -> (Output, Result<Work, Box<Report>>) {
+    let mut line = vec!["kbr".to_string(), "undo".to_string()];
+    line.extend(own);
+    line.extend_from_slice(given);
+    match parsed(line) {
+        Ok(Arguments {
+            command: Command::Undo(arguments),
+        }) => (
+            arguments.output,
+            Ok(Box::new(move || super::undo::undo(arguments))),
+        ),
+        Ok(_) => (Output::Text, Err(unknown("undo"))),
+        Err(error) => error.exit(),
+    }
+}
+
+fn parsed(line: Vec<String>) -> Result<Arguments, clap::Error> {
+    let matches = Arguments::command().try_get_matches_from(line)?;
+    Arguments::from_arg_matches(&matches)
+}
+
+/// The names of the options that every script has, as `kbr run` has them.
+pub fn run_options() -> Vec<String> {
+    let command = Arguments::command();
+    let run = command.find_subcommand("run").into_iter();
+    run.flat_map(clap::Command::get_arguments)
+        .filter(|argument| !argument.is_hide_set())
+        .filter_map(|argument| argument.get_long().map(str::to_string))
+        .collect()
 }
 
 /// The options of `kbr run` among the words, and the script's own.
@@ -176,23 +210,9 @@ fn unknown(name: &str) -> Box<Report> {
 fn help(name: &str, source: &Source) -> String {
     let declared = declared(source);
     let mut text = head_comment(source);
-    text.push_str("\n\nUsage: kbr ");
-    text.push_str(name);
+    text.push_str(&format!("\n\nUsage: {}\n", usage(name, &declared)));
     let mut places: Vec<&Declared> = declared.iter().filter(|d| d.position.is_some()).collect();
     places.sort_by_key(|declared| declared.position);
-    for place in &places {
-        let word = place.flag_name().to_uppercase();
-        let word = if place.rest {
-            format!("{word}…")
-        } else {
-            word
-        };
-        text.push_str(&match place.required {
-            true => format!(" {word}"),
-            false => format!(" [{word}]"),
-        });
-    }
-    text.push_str(" [OPTIONS]\n");
     let rows = |rows: Vec<(String, String)>| {
         let mut text = String::new();
         for (left, help) in rows {

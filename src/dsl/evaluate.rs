@@ -37,6 +37,8 @@ pub struct Evaluated {
 #[derive(Clone, Debug)]
 pub struct Shown {
     pub text: String,
+    /// The same as rows, where it is a table.
+    pub table: Option<show::Table>,
     pub json: serde_json::Value,
     pub printed: Vec<String>,
 }
@@ -83,6 +85,7 @@ async fn shown(source: &Source, host: &Arc<Host>, value: Dynamic) -> Result<Show
         } else {
             show::text(&value)
         },
+        table: show::table(&value),
         json: show::json(&value),
         printed: host.printed(),
     });

@@ -3,7 +3,7 @@
 //! A script's `catch` can swallow errors. What must end an evaluation is therefore latched here; every verb
 //! and the engine's progress callback look at the latch, and `evaluate` looks again at the end.
 
-use super::declared::Declared;
+use super::declared::{Declared, missing};
 use super::failure::Failure;
 use super::source::{Arguments, Source};
 use super::world::World;
@@ -220,10 +220,26 @@ impl Host {
         {
             return Err(unknown_argument(unknown, &names, true));
         }
-        let missing = parameters
-            .values()
-            .find(|said| said.required && !state.given.contains_key(&said.name));
-        if let Some(missing) = missing {
+        for (name, said) in &parameters {
+            if let Some(other) = &said.instead_of
+                && state.given.contains_key(name)
+                && state.given.contains_key(other)
+            {
+                let what = format!("arguments `{name}` and `{other}` exclude each other");
+                return Err(Failure::script("E0205", what));
+            }
+            if let Some(value) = state.given.get_mut(name) {
+                *value = said.taken(value).map_err(|wrong| {
+                    let failure = Failure::script("E0205", wrong.message);
+                    match (wrong.nearest, wrong.one_of) {
+                        (Some(near), _) => failure.help(format!("did you mean {near:?}?")),
+                        (None, Some(words)) => failure.help(format!("it is one of: {words}")),
+                        (None, None) => failure,
+                    }
+                })?;
+            }
+        }
+        if let Some(missing) = missing(parameters.values(), &state.given) {
             let failure =
                 Failure::script("E0205", format!("argument `{}` is missing", missing.name));
             return Err(failure.help(format!("--{} {}", missing.flag_name(), missing.help)));

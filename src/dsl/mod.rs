@@ -30,7 +30,7 @@ mod world;
 
 pub use crate::run::Span;
 pub use check::check;
-pub use declared::{Declared, declared, head_comment};
+pub use declared::{Declared, Takes, declared, head_comment, missing};
 pub use diagnostic::{Finding, ScriptError, Severity};
 pub use docs::{docs, markdown as docs_markdown};
 pub use evaluate::{EvaluateOptions, Evaluated, Shown, eval, evaluate};

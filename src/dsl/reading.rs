@@ -105,13 +105,24 @@ pub fn of_kafka(doing: &str, cluster: &str, error: kafka::Error) -> Failure {
 
 /// A read of an archive that failed; damage has its own exit status.
 pub fn of_archive(url: &str, error: crate::archive::Error) -> Failure {
+    use crate::archive::Error as E;
     let damaged = error.damage().is_some();
+    let is_of_the_list = matches!(
+        error,
+        E::NoSuchGeneration { .. }
+            | E::NoneAsOld { .. }
+            | E::Pruned { .. }
+            | E::NoRecoveryPoint { .. }
+    );
     let mut failure =
         Failure::from_below("E0321", error).prefixed(format!("reading the archive {url}"));
     if damaged {
         failure.exit = ExitClass::Damaged;
     }
-    failure
+    match is_of_the_list {
+        true => failure.help(format!("kbr list {url} lists them")),
+        false => failure,
+    }
 }
 
 /// Planning that failed. A closure that failed on a record has its own place in the script.

@@ -133,8 +133,17 @@ fn place(
     declared: &[Declared],
     given: &mut BTreeMap<String, String>,
 ) -> Result<(), String> {
-    let mut places: Vec<&Declared> = declared.iter().filter(|d| d.position.is_some()).collect();
+    let replaced: Vec<&String> = declared
+        .iter()
+        .filter(|other| given.contains_key(&other.name))
+        .filter_map(|other| other.instead_of.as_ref())
+        .collect();
+    let mut places: Vec<&Declared> = declared
+        .iter()
+        .filter(|one| one.position.is_some() && !replaced.contains(&&one.name))
+        .collect();
     places.sort_by_key(|declared| declared.position);
+    let takes_bare = !places.is_empty();
     let mut places = places.into_iter();
     let mut rest: Option<&Declared> = None;
     for word in bare {
@@ -143,8 +152,11 @@ fn place(
             None => places
                 .by_ref()
                 .find(|place| !given.contains_key(&place.name))
-                .ok_or_else(|| {
-                    format!("runbook arguments are named: write --NAME VALUE, not {word:?}")
+                .ok_or_else(|| match takes_bare {
+                    true => format!("there is no place for {word:?}"),
+                    false => {
+                        format!("runbook arguments are named: write --NAME VALUE, not {word:?}")
+                    }
                 })?,
         };
         if place.rest {
@@ -226,6 +238,29 @@ mod tests {
         assert_eq!(
             read(&["--archive", "file:a", "7"]),
             wanted(&[("archive", "file:a"), ("generations", "7")])
+        );
+        let declared = [
+            Declared {
+                position: Some(1),
+                ..Declared::named("cluster")
+            },
+            Declared {
+                position: Some(2),
+                ..Declared::named("name")
+            },
+            Declared {
+                instead_of: Some("cluster".into()),
+                ..Declared::named("archive")
+            },
+        ];
+        let read = |words: &[&str]| Arguments::read(words, &declared).map(|read| read.0);
+        assert_eq!(
+            read(&["audit", "--archive", "file:a"]),
+            wanted(&[("name", "audit"), ("archive", "file:a")])
+        );
+        assert_eq!(
+            read(&["dr", "audit", "more"]).unwrap_err(),
+            "there is no place for \"more\""
         );
     }
 }

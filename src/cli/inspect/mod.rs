@@ -16,6 +16,7 @@ pub use list::list;
 pub use manifest::show_manifest;
 pub use verify::verify;
 
+use super::plan_view::quoted;
 use super::report::Report;
 use super::style::{left, right, width};
 use crate::archive::{Archive, Snapshot, Witnessed};
@@ -71,6 +72,11 @@ async fn snapshot(
 
 fn failed(name: &str, error: &crate::archive::Error) -> Box<Report> {
     let mut report = Report::from(error);
+    for (label, text) in &mut report.facts {
+        if label == "now" {
+            *text = text.replace("kbr list ARCHIVE", &format!("kbr list {}", quoted(name)));
+        }
+    }
     if !report.message.contains(name) {
         report.facts.insert(0, ("archive".into(), name.to_string()));
     }

@@ -3,6 +3,7 @@
 use super::Walk;
 use crate::base::text::did_you_mean;
 use crate::base::{PartitionSet, Pattern, TimestampMs, size, time};
+use crate::dsl::declared::written_out;
 use crate::dsl::diagnostic::Finding;
 use crate::dsl::filter::json;
 use crate::dsl::kind::Kind;
@@ -141,7 +142,7 @@ impl Walk<'_> {
                 self.report(failure.into_finding(None), position);
             }
             match name {
-                "params" => self.declaration(call),
+                "params" => self.declaration(call, position),
                 "confirm" => self.confirmed = true,
                 _ => {}
             }
@@ -334,7 +335,10 @@ impl Walk<'_> {
         }
     }
 
-    fn declaration(&mut self, call: &FnCallExpr) {
+    fn declaration(&mut self, call: &FnCallExpr, position: Position) {
+        for wrong in written_out(call).into_iter().filter_map(Result::err) {
+            self.report(Finding::error("E0208", wrong), position);
+        }
         match call.args.first() {
             Some(Expr::Map(map, _)) => self
                 .declared

@@ -209,7 +209,7 @@ fn selected(listed: &[GroupListing], groups: &Selection) -> (Vec<String>, Vec<Bl
                 Some(near) => format!("no group is called {text}; did you mean {near}?"),
                 None => format!("no group matches {text}"),
             };
-            let hint = "kbr eval 'cluster(\"NAME\").groups()' lists them";
+            let hint = "kbr groups NAME lists them";
             Blocked::new(Reason::NothingSelected, what, hint)
         })
         .collect();
@@ -282,7 +282,7 @@ pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal>
             "no selected group has committed anything on {}",
             pattern.text()
         );
-        let hint = "check the topics: kbr eval 'cluster(\"NAME\").group(\"GROUP\").offsets()'";
+        let hint = "check the topics: kbr lag NAME";
         blocked.push(Blocked::new(Reason::NothingSelected, what, hint));
     }
     let mut offsets = Vec::new();

@@ -447,7 +447,7 @@ fn nothing_selected(world: &World, options: &Options, plan: &Plan) -> Vec<Blocke
             Some(near) => format!("no group is called {text}; did you mean {near}?"),
             None => format!("no group matches {text}"),
         };
-        let hint = "kbr eval 'cluster(\"NAME\").groups()' lists them; .new_groups(true) makes one that is not there";
+        let hint = "kbr groups NAME lists them; .new_groups(true) makes one that is not there";
         blocked.push(Blocked::new(Reason::NothingSelected, what, hint));
     }
     let names: Vec<&str> = world.topics.keys().map(String::as_str).collect();
