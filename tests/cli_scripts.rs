@@ -220,7 +220,7 @@ fn a_script_on_the_path_is_a_command_with_help_of_its_own() {
     assert_says(&near, &["error[E0108]", "did you mean kbr say?"]);
     // A script cannot take a built-in command's place.
     folder.kbr(&["check", "scripts/say.rhai"]).expect(0);
-    let completions = folder.kbr(&["completions", "bash"]).expect(0);
+    let completions = folder.kbr(&["completions", "elvish"]).expect(0);
     assert_says(&completions, &["prune", "undelete", "say", "--keep-last"]);
     assert_says(
         &folder.kbr(&["--help"]).expect(0),

@@ -51,6 +51,37 @@ async fn the_child_of_the_crash_test() {
     let _ = run(&plan, Approval::Nobody, &nobody, &journal).await;
 }
 
+#[tokio::test]
+async fn the_newest_runs_are_told_without_a_trace_and_without_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a #1%/journal.db");
+    assert_eq!(recent_runs(&path, 5), []);
+    let second = two_runs(&path).await;
+    let journal = Journal::open(&path).unwrap();
+    let listed = journal.runs(5).unwrap();
+    let told = |limit: usize| {
+        let runs = recent_runs(&path, limit).into_iter();
+        runs.map(|run| (run.run, run.started, run.runbook, run.end))
+            .collect::<Vec<_>>()
+    };
+    let wanted = listed
+        .into_iter()
+        .map(|run| (run.run, run.started, run.runbook, run.end));
+    // While somebody has it open, and when nobody does.
+    assert_eq!(told(5), wanted.collect::<Vec<_>>());
+    assert_eq!(told(1)[0].0, second);
+    drop(journal);
+    let files = || {
+        let files = std::fs::read_dir(path.parent().unwrap()).unwrap();
+        let mut files: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        files
+    };
+    let before = files();
+    assert_eq!(told(5).len(), 2);
+    assert_eq!(files(), before);
+}
+
 async fn two_runs(path: &std::path::Path) -> RunId {
     let journal = Journal::open(path).unwrap();
     let events = Events::default();

@@ -97,8 +97,10 @@ pub enum Command {
         after_help = "Examples:\n  kbr verify prod\n  kbr verify prod --deep --output json\n\nExit status 5 if anything is damaged."
     )]
     Verify(inspect::Verify),
-    /// Print completions for a shell
-    #[command(after_help = "Example:\n  kbr completions bash > /etc/bash_completion.d/kbr")]
+    /// Print what makes a shell complete kbr's words at TAB, and names of groups, topics, runs
+    #[command(
+        after_help = "Examples:\n  kbr completions bash > /etc/bash_completion.d/kbr\n  source <(kbr completions bash)              in ~/.bashrc\n  source <(kbr completions zsh)               in ~/.zshrc, after compinit\n  kbr completions fish > ~/.config/fish/completions/kbr.fish\n\nelvish and powershell complete kbr's own words only."
+    )]
     Completions(Completions),
 
     // Words of the design that a hand may already know: refused by name, not as unknown words.

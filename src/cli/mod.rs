@@ -6,6 +6,7 @@
 mod arguments;
 mod causes;
 mod columns;
+mod complete;
 mod execution;
 mod execution_view;
 mod inspect;
@@ -35,6 +36,13 @@ use style::Style;
 
 /// Entry point of the binary.
 pub fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    if words.get(1).is_some_and(|word| word == complete::WORD) {
+        print(&complete::answer(&words[2..]));
+        return ExitCode::SUCCESS;
+    }
     let command = subcommand::listed(Arguments::command());
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,
@@ -64,6 +72,10 @@ fn dispatch(command: Command) -> ExitClass {
         Command::Cat(arguments) => (Output::Text, inspect::cat(arguments)),
         Command::Verify(arguments) => (arguments.output, inspect::verify(arguments)),
         Command::Completions(arguments) => {
+            if let Some(script) = complete::registration(arguments.shell) {
+                print(script);
+                return ExitClass::Done;
+            }
             let mut command = subcommand::with_scripts(Arguments::command());
             // Into memory first: the generator panics where a pipe is closed early.
             let mut script = Vec::new();

@@ -26,6 +26,23 @@ const STDLIB: [(&str, &str); 7] = [
     ("undelete", include_str!("../../stdlib/undelete.rhai")),
 ];
 
+/// The text of a script that is a command.
+pub fn source(name: &str) -> Option<Source> {
+    scripts().remove(name)?.source(name).ok()
+}
+
+/// Each script with the first line of what it says of itself.
+pub fn abouts() -> Vec<(String, String)> {
+    let scripts = scripts().into_iter();
+    scripts
+        .map(|(name, place)| {
+            let about = place.source(&name).ok().map(|source| head_comment(&source));
+            let about = about.unwrap_or_default();
+            (name, about.lines().next().unwrap_or_default().to_string())
+        })
+        .collect()
+}
+
 /// Where a script is.
 enum Place {
     File(PathBuf),

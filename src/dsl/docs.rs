@@ -48,6 +48,24 @@ pub fn docs(name: Option<&str>) -> Result<String, String> {
     Ok(text)
 }
 
+/// Every name that is documented by itself: `restore`, `archive`; after `restore.` its members.
+pub fn documented(begun: &str) -> Vec<String> {
+    if let Some((on, _)) = begun.split_once('.') {
+        let members = kind_of(on).into_iter().flat_map(table::members);
+        return members
+            .map(|entry| format!("{on}.{}", entry.name))
+            .collect();
+    }
+    let globals = table::entries().filter(|entry| entry.on.is_none());
+    let globals = globals.map(|entry| entry.name.to_string());
+    let kinds = Kind::OWN.into_iter().map(|kind| kind.word().to_string());
+    let kinds = kinds.filter(|word| kind_of(word).is_some());
+    let mut names: Vec<String> = globals.chain(kinds).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
 fn kind_of(word: &str) -> Option<Kind> {
     Kind::OWN
         .into_iter()

@@ -32,7 +32,7 @@ pub use crate::run::Span;
 pub use check::check;
 pub use declared::{Declared, Takes, declared, head_comment, missing};
 pub use diagnostic::{Finding, ScriptError, Severity};
-pub use docs::{docs, markdown as docs_markdown};
+pub use docs::{docs, documented, markdown as docs_markdown};
 pub use evaluate::{EvaluateOptions, Evaluated, Shown, eval, evaluate};
 pub use source::{Arguments, Source};
 pub use steps::{Undo, load, undo};

@@ -30,8 +30,8 @@ pub use execute::{
 };
 pub use grouped::grouped_rows;
 pub use journal::{
-    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RunId, RunLock, RunRecord,
-    SoFar, StateSoFar, StepSoFar, StoredMapping, Witness, journal_path,
+    ChainBreak, Journal, JournalError, JournalledRun, JournalledStep, RecentRun, RunId, RunLock,
+    RunRecord, SoFar, StateSoFar, StepSoFar, StoredMapping, Witness, journal_path, recent_runs,
 };
 pub use plan::{
     ArchiveFact, ClusterFact, GateSection, Item, Plan, PlannedStep, RunbookId, Span, Stopped,

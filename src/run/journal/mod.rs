@@ -7,11 +7,13 @@
 mod history;
 mod lock;
 mod mappings;
+mod recent;
 mod so_far;
 
 pub use history::{JournalledRun, JournalledStep, RunRecord};
 pub use lock::RunLock;
 pub use mappings::StoredMapping;
+pub use recent::{RecentRun, recent_runs};
 pub use so_far::{SoFar, StateSoFar, StepSoFar};
 
 use super::{Outcome, Plan, PlanDocument, RunReport, StepError, canonical_json};
