@@ -82,7 +82,7 @@ impl<'a> PlanView<'a> {
         let mut out = String::new();
         for (label, what, more) in rows {
             let label = self.style.paint(Paint::Grey, &left(label, 10));
-            if 10 + width(&what) + 2 + width(&more) <= self.style.width {
+            if more.is_empty() || 10 + width(&what) + 2 + width(&more) <= self.style.width {
                 out.push_str(&format!(
                     "{label}{}\n",
                     format!("{what}  {more}").trim_end()
