@@ -180,7 +180,11 @@ impl Host {
         let place = [cluster_id, group, topic].map(str::to_string);
         let mut state = self.state();
         let moved = state.moved.entry(place).or_default();
-        partitions.fold(true, |first, partition| moved.insert(partition) && first)
+        let mut first = true;
+        for partition in partitions {
+            first &= moved.insert(partition);
+        }
+        first
     }
 
     pub fn add_confirm(&self, text: String, position: Position) {
