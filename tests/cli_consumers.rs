@@ -318,7 +318,12 @@ async fn a_sample_shows_what_lies_around_an_offset_or_a_time() {
         offsets(&["--at", "2026-11-20T10:05:30Z", "--count", "2"]),
         [5, 6]
     );
-    assert_eq!(offsets(&["400"]), [0; 0]);
+    let beyond = ["sample", "dr", "orders", "0", "400"];
+    let beyond = scene.kbr(&beyond).expect(0).stdout;
+    assert_eq!(
+        beyond,
+        "orders 0 begins at offset 0 and ends at 10\n(none)\n"
+    );
     let shown = scene
         .kbr(&["sample", "dr", "orders", "0", "9", "--count", "1"])
         .expect(0)
@@ -329,7 +334,7 @@ async fn a_sample_shows_what_lies_around_an_offset_or_a_time() {
     );
     let lost = scene.kbr(&["sample", "dr", "orders", "7"]).expect(1).text();
     assert!(
-        lost.contains("topic orders has no such partition"),
+        lost.contains("topic orders has no such partition") && lost.contains("are 0 to 1"),
         "{lost}"
     );
     let lost = scene.kbr(&["sample", "dr", "order", "0"]).expect(1).text();
@@ -402,12 +407,37 @@ async fn offsets_are_planned_exported_and_reset_from_the_command_line() {
     let shown = with("plan", &[]).expect(0).stdout;
     assert!(shown.contains("re-reads 3"), "{shown}");
     assert_eq!(with("export", &[]).expect(0).stdout, "audit,orders,0,1\n");
+    // A group that is not there is no plan without rows only.
+    let lost = [
+        "offsets", "plan", "dr", "--group", "audt", "--to", "earliest",
+    ];
+    let lost = scene.kbr(&lost).expect(0).stdout;
+    assert!(
+        lost.contains("no group is called audt; did you mean audit?"),
+        "{lost}"
+    );
+    let hint = "now: kbr groups dr lists them; --new-groups makes one that is not there";
+    assert!(lost.contains(hint), "{lost}");
+    // What to do, in the words of the command.
+    let beyond = ["--group", "audit", "--to", "to-offset", "--value", "99"];
+    for action in ["plan", "reset"] {
+        let said = scene.kbr(&[&["offsets", action, "dr"][..], &beyond].concat());
+        let said = said.expect(0).stdout;
+        assert!(said.contains("--out-of-range clamp"), "{said}");
+    }
     let plan = with("reset", &[]).expect(0);
     assert!(
         plan.text().contains("nothing was changed"),
         "{}",
         plan.text()
     );
+    // What to type next is what was typed, and the plan's digest.
+    let next = format!(
+        "kbr offsets reset dr --group audit --to shift-by --value -3 --execute --confirm {}",
+        plan.digest()
+    );
+    assert!(plan.text().contains(&next), "{}", plan.text());
+    assert!(plan.text().lines().all(|line| line.trim_end() == line));
     with("reset", &["--execute"]).expect(3);
     assert_eq!(scene.committed("audit"), [(0, 4)]);
     let moved = with("reset", &["--execute", "--confirm", &plan.digest()]).expect(0);

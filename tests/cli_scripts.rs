@@ -46,7 +46,7 @@ fn prune_shows_what_goes_then_marks_it_and_undelete_brings_it_back() {
             "marked: no rule keeps it, goes after 7 d",
             "last 1, newest",
             "nothing was changed",
-            "kbr prune --execute --confirm",
+            "kbr prune file:archive --keep-last 1 --execute --confirm",
         ],
     );
     // A plan with a gate runs nothing without an approval.

@@ -233,6 +233,20 @@ async fn share_groups_are_told_where_to_start_on_kafka_4_3_0() {
     };
     ran(&folder, &verb("\"share\"", 4));
     assert_eq!(starts().await, [(0, 4), (1, 4)]);
+    // It is not told as a group without a lag. Ten records in each of its two partitions.
+    let told = tokio::task::block_in_place(|| {
+        let lag = folder.kbr(&["eval", "cluster(\"dr\").lag(\"share\")"]);
+        let group = folder.kbr(&["group", "dr", "share"]);
+        let lags = folder.kbr(&["lag", "dr", "share"]);
+        (
+            lag.expect(0).stdout,
+            group.expect(0).stdout,
+            lags.expect(0).stdout,
+        )
+    });
+    assert_eq!(told.0, "12\n");
+    assert!(told.1.contains("4      0   10    6"), "{}", told.1);
+    assert!(told.2.contains("share  Empty"), "{}", told.2);
     // Beside a group that commits: a part of its own, behind the transaction.
     let both = verb("\"share\", \"plain\"", 7);
     let plan = planned(&folder, &both);

@@ -81,6 +81,26 @@ pub fn without_script(mut report: Report) -> Report {
     report
 }
 
+/// What a verb's hint says to write in a runbook, as the options of `kbr offsets` are written. `CLUSTER` is the one that
+/// was named.
+pub fn as_options(hint: &str, arguments: &dsl::Arguments) -> String {
+    let cluster = arguments.0.get("cluster").map_or("CLUSTER", String::as_str);
+    let place = format!("kbr groups {cluster}");
+    [
+        (".out_of_range(\"clamp\")", "--out-of-range clamp"),
+        (".unplaced(\"leave\")", "--unplaced leave"),
+        (".new_groups(true)", "--new-groups"),
+        (".topics(\"…\")", "--topic …"),
+        (".topics(…)", "--topic …"),
+        (".groups(…)", "--group …"),
+        ("kbr groups NAME", &place),
+    ]
+    .into_iter()
+    .fold(hint.to_string(), |hint, (verb, option)| {
+        hint.replace(verb, option)
+    })
+}
+
 fn misuse(name: &str, source: &Source, message: impl Into<String>) -> Report {
     let declared = dsl::declared(source);
     let report = Report::new("E0101", ExitClass::Usage, message);

@@ -90,6 +90,16 @@ impl Job {
             .map_err(|error| Box::new(self.of_script(&error)))
     }
 
+    /// Who typed `kbr offsets` has options, and no verbs.
+    fn hint(&self, hint: &str) -> String {
+        match &self.typed {
+            Typed::Script(name) if name == "offsets" && self.source.path.is_none() => {
+                misuse::as_options(hint, &self.arguments)
+            }
+            _ => hint.to_string(),
+        }
+    }
+
     /// An error of the script. One that ships in the binary is a command: what it requires is how it is typed.
     fn of_script(&self, error: &ScriptError) -> Report {
         match &self.typed {
@@ -114,6 +124,8 @@ impl Job {
             text.push('\n');
         }
         let mut view = PlanView::new(plan, Style::of_stdout(), self.detail);
+        let hint = |hint: &str| self.hint(hint);
+        view.hint = &hint;
         if executes {
             view.so_far = "nothing was changed so far";
         }
@@ -199,9 +211,10 @@ async fn run_in(
     journal: Option<&Journal>,
     cancel: CancellationToken,
 ) -> Result<ExitClass, Box<Report>> {
-    let evaluated = job.evaluate(world, cancel.clone()).await?;
-    if let Some(shown) = &evaluated.value {
-        print_value(shown, job.output, job.detail);
+    let mut evaluated = job.evaluate(world, cancel.clone()).await?;
+    if let Some(mut shown) = evaluated.value.take() {
+        shown.text = job.hint(&shown.text);
+        print_value(&shown, job.output, job.detail);
         return Ok(ExitClass::Done);
     }
     let Evaluated { plan, printed, .. } = &evaluated;

@@ -2,8 +2,10 @@
 
 use super::columns::{self, Columns, INDENT};
 use super::style::{Paint, Style, harmless, left, right, width, wrapped};
+use super::subcommand;
 use crate::base::size::format_bytes;
 use crate::base::time::format_duration_ms;
+use crate::dsl::{Declared, declared};
 use crate::run::{Gate, ItemDocument, PlanDocument, StepDocument, StepKind, StepStatus};
 
 /// From here on a plan says about how long it will take.
@@ -20,6 +22,8 @@ pub struct PlanView<'a> {
     pub notes: bool,
     /// What the summary ends with.
     pub so_far: &'static str,
+    /// What is said to do about a block, in words of the command that was typed.
+    pub hint: &'a dyn Fn(&str) -> String,
     columns: Columns,
 }
 
@@ -35,6 +39,7 @@ impl<'a> PlanView<'a> {
             detail,
             notes: true,
             so_far: "nothing was changed",
+            hint: &|hint| hint.to_string(),
             columns: Columns::of(&lines),
         }
     }
@@ -88,11 +93,10 @@ impl<'a> PlanView<'a> {
                     format!("{what}  {more}").trim_end()
                 ));
             } else {
-                out.push_str(&format!(
-                    "{label}{}\n{}{more}\n",
-                    what.trim_end(),
-                    " ".repeat(12)
-                ));
+                out.push_str(&format!("{label}{}\n", what.trim_end()));
+                if !more.is_empty() {
+                    out.push_str(&format!("{}{more}\n", " ".repeat(12)));
+                }
             }
         }
         if plan.rehearsal {
@@ -316,7 +320,11 @@ impl<'a> PlanView<'a> {
             let what = format!("step {ordinal}: {}", blocked.what);
             out.push_str(&hanging(&label, &what, self.style.width));
             if let Some(hint) = &blocked.hint {
-                out.push_str(&hanging(&" ".repeat(10), hint, self.style.width));
+                out.push_str(&hanging(
+                    &" ".repeat(10),
+                    &(self.hint)(hint),
+                    self.style.width,
+                ));
             }
         }
         if blocked.len() > BLOCKED_SHOWN {
@@ -367,9 +375,11 @@ fn paint_of(kind: StepKind) -> Paint {
 
 /// `--at 2026-11-20T10:00:00Z`, as it can be typed again.
 pub fn runbook_arguments(plan: &PlanDocument) -> String {
-    let words: Vec<String> = plan
-        .arguments
-        .iter()
+    named(plan.arguments.iter()).join(" ")
+}
+
+fn named<'a>(arguments: impl Iterator<Item = (&'a String, &'a String)>) -> Vec<String> {
+    arguments
         .map(|(name, value)| {
             let name = name.replace('_', "-");
             match value.as_str() {
@@ -378,8 +388,34 @@ pub fn runbook_arguments(plan: &PlanDocument) -> String {
                 value => format!("--{name} {}", quoted(value)),
             }
         })
+        .collect()
+}
+
+/// A script's words as a person types them: those that have a place first, the others by name.
+fn script_words(name: &str, plan: &PlanDocument) -> Vec<String> {
+    let declared = subcommand::source(name).map(|source| declared(&source));
+    let declared = declared.unwrap_or_default();
+    let left_out = |one: &Declared| {
+        let mut others = declared.iter();
+        others.any(|other| {
+            other.instead_of.as_ref() == Some(&one.name) && plan.arguments.contains_key(&other.name)
+        })
+    };
+    let mut places: Vec<&Declared> = declared
+        .iter()
+        .filter(|one| one.position.is_some() && !left_out(one))
         .collect();
-    words.join(" ")
+    places.sort_by_key(|place| place.position);
+    let bare: Vec<(&String, &String)> = places
+        .into_iter()
+        // Of several words in one place nobody can tell any more where they were apart.
+        .take_while(|place| !place.rest)
+        .map_while(|place| plan.arguments.get_key_value(&place.name))
+        .take_while(|(_, value)| !value.is_empty() && !value.starts_with('-'))
+        .collect();
+    let others = plan.arguments.iter().filter(|one| !bare.contains(one));
+    let words = bare.iter().map(|(_, value)| quoted(value));
+    words.chain(named(others)).collect()
 }
 
 /// A word as a shell reads it.
@@ -417,7 +453,11 @@ impl Typed {
     pub fn command(&self, options: &str, plan: &PlanDocument) -> String {
         let (mut command, separator) = match self {
             Self::File(file) => (format!("kbr run {}{options}", quoted(file)), " --"),
-            Self::Script(name) => (format!("kbr {name}{options}"), ""),
+            Self::Script(name) => {
+                let words = script_words(name, plan).into_iter();
+                let words = words.map(|word| format!(" {word}"));
+                return format!("kbr {name}{}{options}", words.collect::<String>());
+            }
             // The arguments are in the plan.
             Self::Saved(file) => return format!("kbr apply {}{options}", quoted(file)),
             Self::Resumed(run) => return format!("kbr resume {run}{options}"),

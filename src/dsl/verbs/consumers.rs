@@ -120,10 +120,11 @@ pub static TABLE: &[Entry] = &[
     .example("dr.group(\"checkout-api\").state"),
     Entry::method(Kind::Cluster, "lag", NAME, Kind::Number, |call| {
         let (source, name) = (Source::Live(call.me()?), call.text(0)?);
-        let rows = source.offsets(call, &name, &[], false)?;
-        // A mistyped group has committed nothing: "no lag" would be a dangerous answer to that.
+        let mut rows = source.offsets(call, &name, None, false)?;
+        // A mistyped group has committed nothing: "no lag" would be a dangerous answer to that, and to a share group.
         if rows.is_empty() {
-            source.one(call, &name)?;
+            let group = source.one(call, &name)?;
+            rows = source.offsets(call, &name, Some(&group), false)?;
         }
         Ok(rows.iter().filter_map(Lag::lag).sum::<i64>().into())
     })
@@ -182,12 +183,13 @@ pub static TABLE: &[Entry] = &[
     .doc("Its members, with the client, the host and the partitions of each."),
     Entry::method(Kind::Group, "offsets", &[], Kind::List, |call| {
         let group: Group = call.me()?;
-        let rows = group.source.offsets(call, &group.name, &group.members, true)?;
+        let rows = group.source.offsets(call, &group.name, Some(&group), true)?;
         Ok(rows.into_iter().map(Dynamic::from).collect::<Array>().into())
     })
     .doc(
         "Its committed offsets, each with the two ends of its log, the lag in offsets and in time, and who reads it. For \
-         the time one record is read of each partition that has a lag.",
+         the time one record is read of each partition that has a lag. Of a share group: where \
+         it starts; what its members have acknowledged beyond counts as lag too.",
     )
     .example("dr.group(\"checkout-api\").offsets()"),
     Entry::column(Kind::Member, "id", Kind::Text, |call| {

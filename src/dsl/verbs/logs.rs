@@ -202,9 +202,13 @@ fn no_topic(call: &Invocation, cluster: &Cluster, topic: &str) -> Result<Failure
     let topics = call.wait(cluster.0.client.topics(TopicsWanted::All))?;
     let topics = topics.map_err(failed)?;
     let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
-    Ok(match names.contains(&topic) {
-        true => Failure::world("E0314", format!("topic {topic} has no such partition")),
-        false => reading::missing("topic", topic, &cluster.0.name, &names),
+    Ok(match topics.iter().find(|one| one.name == topic) {
+        Some(found) => {
+            let last = found.partitions.len().saturating_sub(1);
+            Failure::world("E0314", format!("topic {topic} has no such partition"))
+                .help(format!("its partitions are 0 to {last}"))
+        }
+        None => reading::missing("topic", topic, &cluster.0.name, &names),
     })
 }
 

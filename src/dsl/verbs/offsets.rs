@@ -25,6 +25,7 @@ use crate::engine::backup::SomePartitions;
 use crate::engine::offsets::{self, Given};
 use crate::run::ExitClass;
 use rhai::{Array, Dynamic, EvalAltResult, Position};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 /// Options, and the plan once it was asked for.
@@ -646,6 +647,19 @@ fn plan_text(plan: &offsets::Plan) -> String {
             counted(skipped.partitions.len() as i64, "partition"),
             skipped.why
         ));
+    }
+    let rows = plan.rows.iter().filter_map(|row| row.target.as_ref().err());
+    // What to do is told once, however many rows it is for.
+    let mut hints: Vec<&String> = rows.filter_map(|blocked| blocked.hint.as_ref()).collect();
+    for blocked in &plan.blocked {
+        text.push_str(&format!("\nblocked: {}", blocked.what));
+        hints.extend(&blocked.hint);
+    }
+    let mut told = BTreeSet::new();
+    for hint in hints {
+        if told.insert(hint) {
+            text.push_str(&format!("\nnow: {hint}"));
+        }
     }
     text
 }

@@ -156,17 +156,25 @@ impl Source {
         }
     }
 
+    /// Of `shares`, which are share groups, where they start: they commit nothing, and are no groups to the call for
+    /// those that do.
     fn committed(
         &self,
         call: &Invocation,
         groups: &[String],
+        shares: &[String],
     ) -> Result<BTreeMap<String, Committed>, Failure> {
         match self {
             Self::Live(cluster) => {
                 let failed = |error| reading::of_kafka("committed offsets", &cluster.0.name, error);
                 let client = &cluster.0.client;
                 let read = call.wait(client.committed_offsets(groups, false))?;
-                let read = read.map_err(failed)?.into_iter();
+                let mut read = read.map_err(failed)?;
+                if !shares.is_empty() {
+                    let starts = call.wait(client.share_offsets(shares))?;
+                    read.extend(starts.map_err(failed)?);
+                }
+                let read = read.into_iter();
                 read.map(|(group, offsets)| {
                     let offsets = offsets.map_err(failed)?.into_iter();
                     let offsets =
@@ -177,7 +185,8 @@ impl Source {
             }
             Self::Archived(snapshot) => {
                 let read = archived(call, snapshot)?.groups.into_iter();
-                let read = read.filter(|group| groups.contains(&group.group));
+                let read =
+                    read.filter(|one| groups.contains(&one.group) || shares.contains(&one.group));
                 Ok(read
                     .map(|group| {
                         let offsets = group.offsets.into_iter().map(|one| {
@@ -240,15 +249,20 @@ impl Source {
         }
     }
 
-    /// The committed offsets of one group, sorted; `timed`: with how far behind in time each is.
+    /// The committed offsets of one group, sorted, with what is known of it; `timed`: with how far behind in time each is.
     pub fn offsets(
         &self,
         call: &Invocation,
         group: &str,
-        members: &[Member],
+        of: Option<&Group>,
         timed: bool,
     ) -> Result<Vec<Lag>, Failure> {
-        let committed = self.committed(call, &[group.to_string()])?;
+        let one = [group.to_string()];
+        let committed = match of.is_some_and(|group| group.kind == SHARE) {
+            true => self.committed(call, &[], &one)?,
+            false => self.committed(call, &one, &[])?,
+        };
+        let members = of.map_or(&[][..], |group| &group.members);
         let committed = committed
             .into_iter()
             .next()
@@ -294,11 +308,15 @@ impl Source {
         groups: &[Group],
         filter: &Filter,
     ) -> Result<Vec<GroupLag>, Failure> {
-        let names: Vec<String> = groups.iter().map(|group| group.name.clone()).collect();
-        if names.is_empty() {
+        if groups.is_empty() {
             return Ok(Vec::new());
         }
-        let committed = self.committed(call, &names)?;
+        let (shares, others): (Vec<&Group>, Vec<&Group>) =
+            groups.iter().partition(|group| group.kind == SHARE);
+        let names = |groups: Vec<&Group>| -> Vec<String> {
+            groups.into_iter().map(|group| group.name.clone()).collect()
+        };
+        let committed = self.committed(call, &names(others), &names(shares))?;
         let places: BTreeSet<&TopicPartition> = committed
             .values()
             .flat_map(BTreeMap::keys)
@@ -329,6 +347,9 @@ impl Source {
         Ok(rows)
     }
 }
+
+/// The kind of the groups whose members share partitions (KIP-932).
+const SHARE: &str = "share";
 
 fn archived(
     call: &Invocation,
