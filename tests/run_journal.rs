@@ -55,12 +55,12 @@ async fn the_child_of_the_crash_test() {
 async fn the_newest_runs_are_told_without_a_trace_and_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a #1%/journal.db");
-    assert_eq!(recent_runs(&path, 5), []);
+    assert_eq!(recent_runs(&path, 5, true), []);
     let second = two_runs(&path).await;
     let journal = Journal::open(&path).unwrap();
     let listed = journal.runs(5).unwrap();
     let told = |limit: usize| {
-        let runs = recent_runs(&path, limit).into_iter();
+        let runs = recent_runs(&path, limit, true).into_iter();
         runs.map(|run| (run.run, run.started, run.runbook, run.end))
             .collect::<Vec<_>>()
     };
@@ -70,6 +70,7 @@ async fn the_newest_runs_are_told_without_a_trace_and_without_waiting() {
     // While somebody has it open, and when nobody does.
     assert_eq!(told(5), wanted.collect::<Vec<_>>());
     assert_eq!(told(1)[0].0, second);
+    assert_eq!(recent_runs(&path, 1, false)[0].runbook, "");
     drop(journal);
     let files = || {
         let files = std::fs::read_dir(path.parent().unwrap()).unwrap();

@@ -155,15 +155,23 @@ impl Place<'_> {
             return Vec::new();
         };
         let (send, receive) = std::sync::mpsc::channel();
-        // A large journal on a slow disk is not waited for either.
-        std::thread::spawn(move || send.send(recent_runs(&path, MOST_RUNS)));
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let runs = receive.recv_timeout(left).unwrap_or_default().into_iter();
+        // A large journal on a slow disk is not waited for either; then the runs stand there without their runbooks.
+        std::thread::spawn(move || {
+            [false, true].map(|with_runbook| send.send(recent_runs(&path, MOST_RUNS, with_runbook)))
+        });
+        let mut runs = Vec::new();
+        for _ in 0..2 {
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            runs = receive.recv_timeout(left).unwrap_or(runs);
+        }
+        let runs = runs.into_iter();
         runs.filter(|run| !unfinished || run.end != "done")
             .map(|run| {
                 let began = format_instant(run.started);
                 let began = began.get(..16).unwrap_or_default().replace('T', " ");
-                Candidate::new(run.run.0, format!("{}, {}, {began}", run.runbook, run.end))
+                let about = [run.runbook, run.end, began];
+                let about: Vec<String> = about.into_iter().filter(|s| !s.is_empty()).collect();
+                Candidate::new(run.run.0, about.join(", "))
             })
             .collect()
     }

@@ -11,17 +11,19 @@ use std::time::Duration;
 pub struct RecentRun {
     pub run: RunId,
     pub started: TimestampMs,
+    /// Empty if it was not asked for.
     pub runbook: String,
     /// As of a [`JournalledRun`](super::JournalledRun).
     pub end: String,
 }
 
-/// The newest runs first; none where the journal cannot be read at once.
-pub fn recent_runs(path: &Path, limit: usize) -> Vec<RecentRun> {
-    read(path, limit).unwrap_or_default()
+/// The newest runs first; none where the journal cannot be read at once. The name of the runbook is in the plan: with
+/// it all plans are read, which takes its time where they are large.
+pub fn recent_runs(path: &Path, limit: usize, with_runbook: bool) -> Vec<RecentRun> {
+    read(path, limit, with_runbook).unwrap_or_default()
 }
 
-fn read(path: &Path, limit: usize) -> rusqlite::Result<Vec<RecentRun>> {
+fn read(path: &Path, limit: usize, with_runbook: bool) -> rusqlite::Result<Vec<RecentRun>> {
     let mut url = "file:".to_string();
     for byte in path.to_string_lossy().bytes() {
         match byte {
@@ -44,12 +46,12 @@ fn read(path: &Path, limit: usize) -> rusqlite::Result<Vec<RecentRun>> {
     let connection = Connection::open_with_flags(url, flags)?;
     connection.busy_timeout(Duration::from_millis(100))?;
     let mut statement = connection.prepare(
-        "SELECT run, at, json_extract(body, '$.plan.runbook.name'),
+        "SELECT run, at, CASE ?2 WHEN 1 THEN json_extract(body, '$.plan.runbook.name') END,
                 (SELECT CASE kind WHEN 'end' THEN json_extract(body, '$.end') END FROM entries AS last
                  WHERE last.run = begun.run AND kind IN ('run', 'resume', 'end') ORDER BY seq DESC LIMIT 1)
          FROM entries AS begun WHERE kind = 'run' ORDER BY seq DESC LIMIT ?1",
     )?;
-    let rows = statement.query_map([limit as i64], |row| {
+    let rows = statement.query_map([limit as i64, i64::from(with_runbook)], |row| {
         Ok(RecentRun {
             run: RunId(row.get(0)?),
             started: TimestampMs(row.get(1)?),
