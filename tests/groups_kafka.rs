@@ -221,7 +221,7 @@ async fn share_groups_are_told_where_to_start_on_kafka_4_3_0() {
     let plan = planned(&folder, &forced);
     assert!(plan.contains("cannot be executed"), "{plan}");
     let plan = planned(&folder, "dr.delete_groups(\"share\");");
-    assert!(plan.contains("is a share group"), "{plan}");
+    assert!(plan.contains("group share is active: kbr"), "{plan}");
     share_member(&client, "share", &orders, "member-1", -1).await;
 
     let starts = async || {
@@ -231,7 +231,8 @@ async fn share_groups_are_told_where_to_start_on_kafka_4_3_0() {
             .map(|(at, one)| (at.partition.0, one.offset.0))
             .collect::<Vec<_>>()
     };
-    ran(&folder, &verb("\"share\"", 4));
+    // From nowhere to somewhere, and back: the broker takes all of a topic or nothing.
+    let first = ran(&folder, &verb("\"share\"", 4));
     assert_eq!(starts().await, [(0, 4), (1, 4)]);
     // It is not told as a group without a lag. Ten records in each of its two partitions.
     let told = tokio::task::block_in_place(|| {
@@ -247,12 +248,25 @@ async fn share_groups_are_told_where_to_start_on_kafka_4_3_0() {
     assert_eq!(told.0, "12\n");
     assert!(told.1.contains("4      0   10    6"), "{}", told.1);
     assert!(told.2.contains("share  Empty"), "{}", told.2);
+    tokio::task::block_in_place(|| done(&folder, &["undo", &first]));
+    assert_eq!(starts().await, []);
+    let half = verb("\"share\"", 4).replace(".strategy", ".partitions(\"*\", 0).strategy");
+    let first = ran(&folder, &half);
+    assert_eq!(starts().await, [(0, 4)]);
+    let other = ran(&folder, &half.replace("\"*\", 0", "\"*\", 1"));
+    assert_eq!(starts().await, [(0, 4), (1, 4)]);
+    let plan = tokio::task::block_in_place(|| folder.kbr(&["undo", &first]).text());
+    assert!(
+        plan.contains("a share group loses all of them or none"),
+        "{plan}"
+    );
+    assert!(!other.is_empty());
     // Beside a group that commits: a part of its own, behind the transaction.
     let both = verb("\"share\", \"plain\"", 7);
     let plan = planned(&folder, &both);
     assert!(plan.contains("transaction 1 of 2"), "{plan}");
     assert!(plan.contains("each by itself"), "{plan}");
-    let run = ran(&folder, &both);
+    let second = ran(&folder, &both);
     assert_eq!(starts().await, [(0, 7), (1, 7)]);
     assert_eq!(
         committed(&client, "plain").await,
@@ -267,9 +281,33 @@ async fn share_groups_are_told_where_to_start_on_kafka_4_3_0() {
         told.split_whitespace().filter(|word| *word == "7").count() >= 2,
         "{told}"
     );
-    tokio::task::block_in_place(|| done(&folder, &["undo", &run]));
+    tokio::task::block_in_place(|| done(&folder, &["undo", &second]));
     assert_eq!(starts().await, [(0, 4), (1, 4)]);
     assert_eq!(committed(&client, "plain").await, [at(0, 3, "")]);
+    // Its places go by whole topics, and it goes as a whole; both come back, as what it was.
+    let gone = format!("offset_plan(dr).groups(\"share\").topics(\"{orders}\").delete_offsets();");
+    let half = gone.replace(".delete", ".partitions(\"*\", 0).delete");
+    let plan = planned(&folder, &half);
+    assert!(
+        plan.contains("which loses where it starts") && plan.contains("cannot be executed"),
+        "{plan}"
+    );
+    let kind = async || {
+        let listed = client.list_groups().await.unwrap().into_iter();
+        let mut listed = listed.filter(|listed| listed.group == "share");
+        listed.next().map(|listed| listed.kind.to_lowercase())
+    };
+    for (verb, left) in [
+        (&gone[..], Some("share")),
+        ("dr.delete_groups(\"share\");", None),
+    ] {
+        let run = ran(&folder, verb);
+        assert_eq!(starts().await, [], "{verb}");
+        assert_eq!(kind().await.as_deref(), left, "{verb}");
+        tokio::task::block_in_place(|| done(&folder, &["undo", &run]));
+        assert_eq!(starts().await, [(0, 4), (1, 4)], "{verb}");
+        assert_eq!(kind().await.as_deref(), Some("share"), "{verb}");
+    }
     // What lies outside of the log is refused as ever.
     let plan = planned(&folder, &verb("\"share\"", 11));
     assert!(plan.contains("11 lies beyond the log's end 10"), "{plan}");

@@ -13,6 +13,7 @@ use futures::future::join_all;
 use kafka_protocol::messages::FindCoordinatorRequest;
 use kafka_protocol::protocol::{Request, StrBytes};
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -269,17 +270,17 @@ impl Client {
 }
 
 impl Client {
-    /// Asks a group's coordinator about `partitions` and again where that helps, until the retry time is over: `request`
+    /// Asks a group's coordinator about `places` (partitions, or whole topics) and again where that helps, until the retry time is over: `request`
     /// must be harmless to send twice. `heard` reads the answer, which must have a code for each of them.
-    pub(super) async fn ask_group<'a, R: Request>(
+    pub(super) async fn ask_group<'a, R: Request, P: Ord + fmt::Display + 'a>(
         &self,
         api: &'static str,
         group: &str,
         request: &R,
         max_version: i16,
-        mut partitions: impl Iterator<Item = &'a TopicPartition> + Clone,
-        heard: impl Fn(R::Response) -> Heard,
-    ) -> Result<BTreeMap<TopicPartition, ErrorCode>> {
+        mut places: impl Iterator<Item = &'a P> + Clone,
+        heard: impl Fn(R::Response) -> Heard<P>,
+    ) -> Result<BTreeMap<P, ErrorCode>> {
         let mut backoff = Backoff::within(self.options().retry_deadline);
         loop {
             let kind = CoordinatorKind::Group;
@@ -303,7 +304,7 @@ impl Client {
             if !heard.code.is_ok() {
                 return Err(Error::broker(api, group, heard.code, heard.message));
             }
-            return match partitions.find(|at| !heard.codes.contains_key(at)) {
+            return match places.find(|at| !heard.codes.contains_key(at)) {
                 Some(at) => Err(silent(api, &coordinator.to_string(), &at.to_string())),
                 None => Ok(heard.codes),
             };
@@ -311,12 +312,12 @@ impl Client {
     }
 }
 
-/// A coordinator's answer about partitions of one group.
-pub(super) struct Heard {
+/// A coordinator's answer about partitions, or topics, of one group.
+pub(super) struct Heard<P = TopicPartition> {
     /// Of the whole request.
     pub code: ErrorCode,
     pub message: Option<String>,
-    pub codes: BTreeMap<TopicPartition, ErrorCode>,
+    pub codes: BTreeMap<P, ErrorCode>,
 }
 
 fn silent(api: &'static str, broker: &str, key: &str) -> Error {

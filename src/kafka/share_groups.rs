@@ -11,13 +11,14 @@ use crate::base::{Offset, TopicPartition};
 use kafka_protocol::messages::alter_share_group_offsets_request::{
     AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
 };
+use kafka_protocol::messages::delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic;
 use kafka_protocol::messages::describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup;
 use kafka_protocol::messages::{
-    AlterShareGroupOffsetsRequest, DescribeShareGroupOffsetsRequest, GroupId,
-    ShareGroupDescribeRequest, TopicName,
+    AlterShareGroupOffsetsRequest, DeleteShareGroupOffsetsRequest,
+    DescribeShareGroupOffsetsRequest, GroupId, ShareGroupDescribeRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const GROUPS_PER_REQUEST: usize = 100;
 
@@ -116,6 +117,36 @@ impl Client {
                 code: ErrorCode(answer.error_code),
                 message: answer.error_message.map(|message| message.to_string()),
                 codes,
+            }
+        })
+        .await
+    }
+
+    /// Takes from a share group without members where it starts on whole topics: the broker knows nothing smaller. A topic on
+    /// which it has no place counts as taken. A code per topic.
+    pub async fn delete_share_offsets(
+        &self,
+        group: &str,
+        topics: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, ErrorCode>> {
+        const API: &str = "DeleteShareGroupOffsets";
+        let wanted = topics.iter().map(|name| {
+            DeleteShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(TopicName(StrBytes::from_string(name.clone())))
+        });
+        let request = DeleteShareGroupOffsetsRequest::default()
+            .with_group_id(group_id(group))
+            .with_topics(wanted.collect());
+        // Twice is once.
+        self.ask_group(API, group, &request, i16::MAX, topics.iter(), |answer| {
+            Heard {
+                code: ErrorCode(answer.error_code),
+                message: answer.error_message.map(|message| message.to_string()),
+                codes: answer
+                    .responses
+                    .into_iter()
+                    .map(|topic| (topic.topic_name.0.to_string(), ErrorCode(topic.error_code)))
+                    .collect(),
             }
         })
         .await

@@ -33,6 +33,8 @@ pub struct UndoOffset {
     pub was: Option<Offset>,
     pub metadata: String,
     pub wrote: Option<Offset>,
+    /// Of a share group that was deleted.
+    pub share: bool,
 }
 
 /// A step whose effect stays.
@@ -53,6 +55,9 @@ struct OldOffsets {
     /// Whole groups that went.
     #[serde(default)]
     groups: Vec<String>,
+    /// Those that are share groups.
+    #[serde(default)]
+    share: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +149,7 @@ fn changed(step: &StepDocument, fate: &JournalledStep) -> Option<(UndoStep, Vec<
         }
     }
     let before = old.offsets()?;
+    let share = old.share.clone();
     let mut lost = old.groups;
     let with_offsets: BTreeSet<&str> = before.iter().map(|old| old.group.as_str()).collect();
     lost.retain(|group| !with_offsets.contains(group.as_str()));
@@ -151,6 +157,7 @@ fn changed(step: &StepDocument, fate: &JournalledStep) -> Option<(UndoStep, Vec<
         wrote: wrote
             .get(&(old.group.clone(), old.topic.clone(), old.partition))
             .copied(),
+        share: share.contains(&old.group),
         group: old.group,
         topic: old.topic,
         partition: old.partition,

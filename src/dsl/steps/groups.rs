@@ -231,6 +231,7 @@ impl Step for RemovalStep {
             "deleted": self.what(),
             "groups": self.plan().names(),
             "offsets": self.rows(),
+            "share": self.plan().share,
         }))
     }
 

@@ -144,6 +144,7 @@ fn ways(step: &UndoStep, groups: &Selection) -> Vec<WayBack> {
             was: at.was,
             metadata: at.metadata.clone(),
             wrote: at.wrote,
+            share: at.share,
         })
         .collect()
 }

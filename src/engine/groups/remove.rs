@@ -25,6 +25,9 @@ pub struct Removal {
     /// Sorted by name.
     pub groups: Vec<RemovedGroup>,
     pub blocked: Vec<Blocked>,
+    /// Those of them that are share groups: what they lose is where they start.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub share: BTreeSet<String>,
 }
 
 /// A group, and what it has committed that goes.
@@ -88,6 +91,7 @@ impl Removal {
                 })
                 .collect(),
             blocked: Vec::new(),
+            share: BTreeSet::new(),
         }
     }
 
@@ -181,25 +185,70 @@ async fn described(client: &Client, names: &[String]) -> Result<Vec<GroupDescrip
 
 type Current = BTreeMap<String, BTreeMap<TopicPartition, Committed>>;
 
-async fn committed(client: &Client, names: &[String]) -> Result<Current> {
+/// What groups have committed; where share groups start.
+async fn committed(client: &Client, names: &[String], share: &BTreeSet<String>) -> Result<Current> {
+    let (share, others): (Vec<String>, Vec<String>) =
+        names.iter().cloned().partition(|name| share.contains(name));
     let mut current = Current::new();
-    if !names.is_empty() {
-        for (group, offsets) in client.committed_offsets(names, true).await? {
+    if !others.is_empty() {
+        for (group, offsets) in client.committed_offsets(&others, true).await? {
+            current.insert(group, offsets?);
+        }
+    }
+    if !share.is_empty() {
+        for (group, offsets) in client.share_offsets(&share).await? {
             current.insert(group, offsets?);
         }
     }
     Ok(current)
 }
 
-/// What a selection of groups names, and what it names in vain.
-fn selected(listed: &[GroupListing], groups: &Selection) -> (Vec<String>, Vec<Blocked>) {
+/// What a selection of groups names, which of them are share groups, and what it names in vain.
+struct Selected {
+    names: Vec<String>,
+    share: BTreeSet<String>,
+    blocked: Vec<Blocked>,
+}
+
+async fn selected(client: &Client, groups: &Selection) -> Result<Selected> {
+    let listed = client.list_groups().await?;
+    let (mut names, mut blocked) = named(&listed, groups);
+    let mut share: BTreeSet<String> = listed
+        .into_iter()
+        .filter(|group| group.kind.eq_ignore_ascii_case("share"))
+        .map(|group| group.group)
+        .filter(|name| names.contains(name))
+        .collect();
+    if !share.is_empty() {
+        let all: Vec<String> = share.iter().cloned().collect();
+        for (group, offsets) in client.share_offsets(&all).await? {
+            // Without them nothing would bring it back.
+            if let Err(crate::kafka::Error::Unsupported { .. }) = offsets {
+                blocked.push(Blocked::new(
+                    Reason::ShareGroup,
+                    format!("{group} is a share group, and this cluster does not tell where it starts (Kafka 4.2 does)"),
+                    "leave it out of the selection",
+                ));
+                share.remove(&group);
+                names.retain(|name| *name != group);
+            }
+        }
+    }
+    Ok(Selected {
+        names,
+        share,
+        blocked,
+    })
+}
+
+fn named(listed: &[GroupListing], groups: &Selection) -> (Vec<String>, Vec<Blocked>) {
     if groups.include.is_empty() {
         let what = "no group is chosen: what is deleted is named".to_string();
         let blocked = Blocked::new(Reason::NothingSelected, what, "say which groups");
         return (Vec::new(), vec![blocked]);
     }
     let known: Vec<&str> = listed.iter().map(|group| group.group.as_str()).collect();
-    let mut blocked: Vec<Blocked> = groups
+    let blocked: Vec<Blocked> = groups
         .unmatched(&known)
         .into_iter()
         .map(|pattern| {
@@ -213,28 +262,19 @@ fn selected(listed: &[GroupListing], groups: &Selection) -> (Vec<String>, Vec<Bl
             Blocked::new(Reason::NothingSelected, what, hint)
         })
         .collect();
-    let mut names = Vec::new();
-    for group in listed.iter().filter(|group| groups.takes(&group.group)) {
-        match group.kind.to_ascii_lowercase().as_str() {
-            // Their offsets are of another kind, which no commit would bring back.
-            "share" => blocked.push(Blocked::new(
-                Reason::ShareGroup,
-                format!(
-                    "{} is a share group, which kbr does not delete",
-                    group.group
-                ),
-                "leave it out of the selection",
-            )),
-            _ => names.push(group.group.clone()),
-        }
-    }
+    let names = known.iter().filter(|name| groups.takes(name));
+    let names = names.map(|name| name.to_string()).collect();
     (names, blocked)
 }
 
 /// Plans to delete whole groups.
 pub async fn plan_groups(client: &Client, groups: &Selection) -> Result<Removal> {
-    let (names, blocked) = selected(&client.list_groups().await?, groups);
-    let mut current = committed(client, &names).await?;
+    let Selected {
+        names,
+        share,
+        blocked,
+    } = selected(client, groups).await?;
+    let mut current = committed(client, &names, &share).await?;
     let mut states: BTreeMap<String, String> = described(client, &names)
         .await?
         .into_iter()
@@ -258,6 +298,7 @@ pub async fn plan_groups(client: &Client, groups: &Selection) -> Result<Removal>
             })
             .collect(),
         blocked,
+        share,
     };
     removal.block_what_is_active(client).await?;
     Ok(removal)
@@ -265,8 +306,31 @@ pub async fn plan_groups(client: &Client, groups: &Selection) -> Result<Removal>
 
 /// Plans to delete the committed offsets that the options select: groups, topics, partitions.
 pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal> {
-    let (names, mut blocked) = selected(&client.list_groups().await?, &options.groups);
-    let current = committed(client, &names).await?;
+    let Selected {
+        names,
+        share,
+        mut blocked,
+    } = selected(client, &options.groups).await?;
+    let current = committed(client, &names, &share).await?;
+    let takes = |at: &TopicPartition| {
+        options.topics.takes(&at.topic) && options.takes_partition(&at.topic, at.partition)
+    };
+    for group in &share {
+        let places = || current.get(group).into_iter().flatten().map(|(at, _)| at);
+        let topics: BTreeSet<&String> = places()
+            .filter(|at| takes(at))
+            .map(|at| &at.topic)
+            .collect();
+        for topic in topics {
+            if places().any(|at| at.topic == *topic && !takes(at)) {
+                blocked.push(Blocked::new(
+                    Reason::ShareGroup,
+                    format!("{group} is a share group, which loses where it starts on all partitions of {topic} or on none"),
+                    "choose all partitions of the topic",
+                ));
+            }
+        }
+    }
     let mut known: BTreeSet<TopicPartition> = BTreeSet::new();
     for topic in client.topics(TopicsWanted::All).await? {
         let partitions = topic.partitions.iter().map(|one| one.id);
@@ -293,9 +357,7 @@ pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal>
                 .into_iter()
                 .map(move |(at, one)| (group.clone(), at, one))
         })
-        .filter(|(_, at, _)| {
-            options.topics.takes(&at.topic) && options.takes_partition(&at.topic, at.partition)
-        })
+        .filter(|(_, at, _)| takes(at))
     {
         match known.contains(&at) {
             true => offsets.push((group, at, one)),
@@ -315,6 +377,7 @@ pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal>
     }
     let mut removal = Removal {
         blocked,
+        share,
         ..Removal::of_offsets(client.cluster_id(), offsets)
     };
     removal.block_what_is_active(client).await?;
@@ -332,7 +395,7 @@ pub async fn check_removal(removal: &Removal, client: &Client) -> Result<()> {
     if !groups.is_empty() {
         return Err(Error::GroupsActive { groups });
     }
-    let current = committed(client, &names).await?;
+    let current = committed(client, &names, &removal.share).await?;
     let mut rows = Vec::new();
     for one in &removal.groups {
         let none = BTreeMap::new();
@@ -378,7 +441,7 @@ pub async fn remove(removal: &Removal, client: &Client) -> Result<()> {
         true => delete_groups(removal, client).await?,
         false => delete_offsets(removal, client).await,
     };
-    let current = committed(client, &removal.names()).await?;
+    let current = committed(client, &removal.names(), &removal.share).await?;
     for (group, at) in removal.places() {
         let found = current
             .get(group)
@@ -420,6 +483,10 @@ async fn delete_groups(removal: &Removal, client: &Client) -> Result<Vec<NotMove
 async fn delete_offsets(removal: &Removal, client: &Client) -> Vec<NotMoved> {
     let mut failed = Vec::new();
     for one in &removal.groups {
+        if removal.share.contains(&one.group) {
+            failed.extend(delete_share_offsets(one, client).await);
+            continue;
+        }
         let places: Vec<TopicPartition> = one.offsets.iter().map(RemovedOffset::place).collect();
         let why = match client.delete_offsets(&one.group, &places).await {
             Ok(codes) => codes
@@ -437,10 +504,28 @@ async fn delete_offsets(removal: &Removal, client: &Client) -> Vec<NotMoved> {
     failed
 }
 
+async fn delete_share_offsets(one: &RemovedGroup, client: &Client) -> Option<NotMoved> {
+    let topics: BTreeSet<String> = one.offsets.iter().map(|at| at.topic.clone()).collect();
+    let why = match client.delete_share_offsets(&one.group, &topics).await {
+        Ok(codes) => {
+            let mut failed = codes.into_iter().filter(|(_, code)| !code.is_ok());
+            failed
+                .next()
+                .map(|(topic, code)| format!("{topic}: {code}"))
+        }
+        Err(error) if error.code() == Some(ErrorCode::GROUP_ID_NOT_FOUND) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    why.map(|why| NotMoved {
+        group: one.group.clone(),
+        why,
+    })
+}
+
 /// What is left of a removal that was carried out in part.
 pub async fn left_of(removal: &Removal, client: &Client) -> Result<Removal> {
     let names = removal.names();
-    let current = committed(client, &names).await?;
+    let current = committed(client, &names, &removal.share).await?;
     let gone = gone(removal, client, &names).await?;
     let mut left = removal.clone();
     for one in &mut left.groups {
@@ -468,7 +553,7 @@ async fn gone(removal: &Removal, client: &Client, names: &[String]) -> Result<BT
 /// After a crash: what of it has happened.
 pub async fn reconcile_removal(removal: &Removal, client: &Client) -> Result<Removed> {
     let names = removal.names();
-    let current = committed(client, &names).await?;
+    let current = committed(client, &names, &removal.share).await?;
     let gone = gone(removal, client, &names).await?;
     let (mut away, mut left, mut foreign) = (0, 0, Vec::new());
     for one in &removal.groups {

@@ -22,6 +22,8 @@ pub struct WayBack {
     pub metadata: String,
     /// What the run committed; `None`: it deleted the offset.
     pub wrote: Option<Offset>,
+    /// It was a share group; once deleted nothing else tells that.
+    pub share: bool,
 }
 
 type Found = BTreeMap<String, BTreeMap<TopicPartition, Committed>>;
@@ -41,7 +43,7 @@ pub async fn plan_back(run: &str, ways: &[WayBack], client: &Client) -> Result<(
     for (group, offsets) in client.committed_offsets_at(&wanted).await? {
         found.insert(group, offsets?);
     }
-    let share: BTreeSet<String> = client
+    let mut share: BTreeSet<String> = client
         .list_groups()
         .await?
         .into_iter()
@@ -49,6 +51,8 @@ pub async fn plan_back(run: &str, ways: &[WayBack], client: &Client) -> Result<(
         .map(|group| group.group)
         .filter(|group| wanted.contains_key(group))
         .collect();
+    let were = ways.iter().filter(|way| way.share);
+    share.extend(were.map(|way| way.group.clone()));
     if !share.is_empty() {
         let names: Vec<String> = share.iter().cloned().collect();
         for (group, offsets) in client.share_offsets(&names).await? {
@@ -88,7 +92,10 @@ fn resolve_back(
             continue;
         }
         match (way.was, now) {
-            (None, Some(now)) if at == way.wrote && !share.contains(&way.group) => {
+            (None, Some(now))
+                if at == way.wrote
+                    && (!share.contains(&way.group) || goes_whole(way, ways, found)) =>
+            {
                 removed.push((way.group.clone(), way.at.clone(), now.clone()));
             }
             _ => rows.push(row(run, way, now, logs.get(&way.at).copied())),
@@ -108,7 +115,24 @@ fn resolve_back(
         share: share.clone(),
         per_transaction: super::chunks::PER_TRANSACTION,
     };
-    (plan, Removal::of_offsets("", removed))
+    let mut removal = Removal::of_offsets("", removed);
+    removal.share = share.clone();
+    removal
+        .share
+        .retain(|group| removal.groups.iter().any(|one| one.group == *group));
+    (plan, removal)
+}
+
+/// Whether a share group had a place on no partition of the topic, so that all of them may go: one alone cannot.
+fn goes_whole(way: &WayBack, ways: &[WayBack], found: &Found) -> bool {
+    let now = found.get(&way.group).into_iter().flatten();
+    let mut now = now.filter(|(at, _)| at.topic == way.at.topic);
+    now.all(|(at, now)| {
+        let mut same = ways
+            .iter()
+            .filter(|other| other.group == way.group && other.at == *at);
+        same.any(|other| other.was.is_none() && other.wrote == Some(now.offset))
+    })
 }
 
 fn row(run: &str, way: &WayBack, now: Option<&Committed>, log: Option<(Offset, Offset)>) -> Row {
@@ -166,12 +190,14 @@ fn goal(
              .groups(\"…\").strategy(\"to-offset\", …) says so",
         ));
     }
-    // Committed offsets go by being deleted; the place where a share group starts stays.
     let Some(was) = way.was else {
         return Err(Blocked::new(
             Reason::NoCommit,
-            format!("{at}: {group} had no place there, and a share group that has one keeps it"),
-            None,
+            format!(
+                "{at}: {group} had no place there, and has one on other partitions of the topic: a share group loses all of \
+                 them or none"
+            ),
+            "take the runs back that gave it those, the newest first",
         ));
     };
     let Some((start, end)) = log else {
@@ -213,6 +239,7 @@ mod tests {
             was: was.map(Offset),
             metadata: "before".into(),
             wrote: wrote.map(Offset),
+            share: false,
         };
         let committed = now.map(|offset| Committed {
             offset: Offset(offset),
