@@ -114,6 +114,7 @@ final class Session implements AutoCloseable {
             case "describe" -> describe(wanted);
             case "ends" -> ends(wanted);
             case "offsets" -> offsets(wanted);
+            case "goes_on" -> goesOn(wanted);
             case "dump" -> dump(wanted);
             case "legacy" -> legacy(wanted);
             default -> throw new IllegalArgumentException("no command " + wanted);
@@ -399,7 +400,8 @@ final class Session implements AutoCloseable {
         for (var entry : wanted.get("offsets").properties()) {
             int colon = entry.getKey().lastIndexOf(':');
             var at = new TopicPartition(entry.getKey().substring(0, colon), Integer.parseInt(entry.getKey().substring(colon + 1)));
-            offsets.put(at, new OffsetAndMetadata(entry.getValue().asLong()));
+            Optional<Integer> epoch = wanted.has("epoch") ? Optional.of(wanted.get("epoch").asInt()) : Optional.empty();
+            offsets.put(at, new OffsetAndMetadata(entry.getValue().asLong(), epoch, wanted.path("metadata").asText("")));
         }
         String group = wanted.get("group").asText();
         if (wanted.has("id")) {
@@ -417,6 +419,24 @@ final class Session implements AutoCloseable {
         return new KafkaConsumer<>(Map.of("bootstrap.servers", bootstrap, "isolation.level", isolation,
             "enable.auto.commit", false, "auto.offset.reset", "none", "max.partition.fetch.bytes", 8 << 20,
             "default.api.timeout.ms", 60_000), new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
+    /** A member of a group that reads a topic: the first record that it gets of each partition, of so many of them. */
+    private Map<String, Object> goesOn(JsonNode wanted) {
+        Map<String, Object> config = new HashMap<>(Map.of("bootstrap.servers", bootstrap, "group.id", wanted.get("group").asText(),
+            "isolation.level", "read_committed", "enable.auto.commit", false, "auto.offset.reset", "none"));
+        if (wanted.has("protocol")) config.put("group.protocol", wanted.get("protocol").asText());
+        Map<String, Object> first = new HashMap<>();
+        int partitions = wanted.get("partitions").asInt();
+        long until = System.nanoTime() + PATIENCE.toNanos();
+        try (var consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.subscribe(List.of(wanted.get("topic").asText()));
+            while (first.size() < partitions && System.nanoTime() < until) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofMillis(200)))
+                    first.putIfAbsent(String.valueOf(record.partition()), record.offset());
+            }
+        }
+        return Map.of("first", first);
     }
 
     /** Log start, last stable offset and high watermark of each partition. */
