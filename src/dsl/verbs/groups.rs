@@ -29,7 +29,8 @@ pub static TABLE: &[Entry] = &[
     )
     .doc(
         "Deletes groups with everything they have committed: names, globs or regular expressions between slashes. A gated \
-         step; a group with members is refused. What they had committed is in the journal, and `kbr undo` commits it again.",
+         step; a group with members is refused. What they had committed is in the journal, and `kbr undo` commits it again. Of a \
+         share group (Kafka 4.2 and later) that is where it starts.",
     )
     .example("cluster(\"dr\").delete_groups(\"console-*\");"),
     Entry::terminal(Kind::OffsetPlan, "delete_offsets", &[], Kind::Nothing, |call| {
@@ -42,7 +43,7 @@ pub static TABLE: &[Entry] = &[
     .doc(
         "Deletes the committed offsets that groups, topics and partitions select, and leaves the groups: a consumer then begins \
          where its own settings say. A gated step; a group whose members read one of the topics is refused. `kbr undo` commits \
-         them again.",
+         them again. A share group loses where it starts by whole topics.",
     )
     .example("offset_plan(dr).groups(\"audit\").topics(\"orders\").delete_offsets();"),
     Entry::option(
