@@ -5,6 +5,7 @@ mod backup_kafka_support;
 mod support;
 
 use backup_kafka_support::Java;
+use kbr::engine::offsets::{Plan, Why};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use support::{Folder, RealKafka, unique};
@@ -61,17 +62,16 @@ fn commits_were_made_when_kafkas_own_formatter_says(version: &'static str) {
     let theirs = formatted(&kafka, &topic);
     let ours = planned(&folder, &topic);
     for (group, offset) in wanted {
-        let row = &ours[group];
-        assert_eq!(row["target"], offset, "{row}");
+        let (to, how) = &ours[group];
+        assert_eq!(*to, offset, "{how}");
         let time = theirs
             .iter()
             .rev()
             .find(|(name, at, _)| name == group && *at == offset);
         let (_, _, time) = time.unwrap_or_else(|| panic!("{group}: {theirs:?}"));
         let time = kbr::base::time::format_instant(kbr::base::TimestampMs(*time));
-        let how = row["why"]["how"].as_str().unwrap();
         let expected = format!("exact: 16 of 16 neighbours match; committed {time}");
-        assert_eq!(how, expected, "{group}: {theirs:?}");
+        assert_eq!(*how, expected, "{group}: {theirs:?}");
     }
 
     // Nobody may read it any more.
@@ -95,9 +95,8 @@ fn commits_were_made_when_kafkas_own_formatter_says(version: &'static str) {
             &[&words[..], &on].concat(),
         );
         folder.clusters(&[("prod", &closed.bootstrap)]);
-        let row = &planned(&folder, &topic)["once"];
-        assert_eq!(row["target"], 10, "{row}");
-        let how = row["why"]["how"].as_str().unwrap();
+        let (to, how) = &planned(&folder, &topic)["once"];
+        assert_eq!(*to, 10, "{how}");
         assert!(
             how.ends_with(
                 "when it was committed is not told: no right to read __consumer_offsets (TOPIC_AUTHORIZATION_FAILED)"
@@ -122,17 +121,21 @@ fn twice(java: &Java, topic: &str) {
     }
 }
 
-/// The rows of a plan onto what is beside it, by group.
-fn planned(folder: &Folder, topic: &str) -> BTreeMap<String, Value> {
+/// Where each group goes by a plan onto what is beside it, and how that was found.
+fn planned(folder: &Folder, topic: &str) -> BTreeMap<String, (i64, String)> {
     let code = format!(
         "offset_plan(cluster(\"prod\")).groups(\"*\").topics(\"{topic}\").onto(cluster(\"prod\")).strategy(\"cluster-scan\")\
          .remap(#{{ \"{topic}\": \"{topic}_dr\" }})"
     );
     let answer = folder.kbr(&["eval", &code, "--output", "json"]).expect(0);
     let answer: Value = serde_json::from_str(&answer.stdout).unwrap();
-    let rows = answer["value"]["rows"].as_array().unwrap().iter();
-    rows.map(|row| (row["group"].as_str().unwrap().to_string(), row.clone()))
-        .collect()
+    let plan: Plan = serde_json::from_value(answer["value"].clone()).unwrap();
+    let rows = plan.rows.into_iter();
+    rows.map(|row| match (row.target, row.why) {
+        (Ok(to), Why::Found { how, .. }) => (row.group, (to.0, how)),
+        (other, _) => panic!("{other:?}"),
+    })
+    .collect()
 }
 
 /// Group, offset and time of every committed offset on a topic, in the order in which Kafka's formatter prints them.

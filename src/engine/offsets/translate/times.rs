@@ -15,9 +15,12 @@ use crate::kafka::{
 };
 use futures::stream::{self, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// So much of a partition of the offsets topic is read at most: more than a segment of it, which is 100 MiB.
 const BUDGET: u64 = 256 << 20;
+/// A partition that cannot be read in this time is not waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// So many offsets at first; what is further back is read in steps that grow.
 const FIRST_STEP: i64 = 5_000;
 
@@ -150,9 +153,13 @@ async fn of_partition(from: &From, at: &TopicPartition, wanted: Wanted, budget: 
             .await
             .map_err(|error| why(&error))
     };
-    match read.await {
-        Ok(told) => Times { told },
-        Err(why) => Times::untold(wanted, &why),
+    match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(told)) => Times { told },
+        Ok(Err(why)) => Times::untold(wanted, &why),
+        Err(_) => {
+            let why = format!("{at} does not answer within {} s", PATIENCE.as_secs());
+            Times::untold(wanted, &why)
+        }
     }
 }
 
