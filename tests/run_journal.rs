@@ -136,7 +136,7 @@ async fn before_an_execution_the_newest_megabytes_are_looked_through_and_all_of_
     for ordinal in 0..6 {
         journal.intent(&run, ordinal, &large).unwrap();
     }
-    assert_eq!(journal.verify_recent().unwrap(), None);
+    assert_eq!(journal.verify_recent(None).unwrap(), None);
     let change = |seq: i64| {
         rusqlite::Connection::open(&path)
             .unwrap()
@@ -148,10 +148,15 @@ async fn before_an_execution_the_newest_megabytes_are_looked_through_and_all_of_
         .query_row("SELECT count(*) FROM entries", [], |row| row.get(0))
         .unwrap();
     assert_eq!(change(2), 1);
-    assert_eq!(journal.verify_recent().unwrap(), None);
+    assert_eq!(journal.verify_recent(None).unwrap(), None);
     assert_eq!(journal.verify().unwrap().unwrap().entry, 2);
+    // What is resumed or undone is looked through from its beginning.
+    let runs = journal.runs(10).unwrap();
+    assert_eq!(journal.verify_recent(Some(&run)).unwrap(), None);
+    let broken = journal.verify_recent(Some(&runs[1].run)).unwrap();
+    assert_eq!(broken.unwrap().entry, 2);
     assert_eq!(change(entries - 2), 1);
-    let broken = journal.verify_recent().unwrap().unwrap();
+    let broken = journal.verify_recent(None).unwrap().unwrap();
     assert_eq!(broken.entry, entries - 2);
 }
 

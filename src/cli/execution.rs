@@ -11,7 +11,7 @@ use super::{print, print_json, tell};
 use crate::base::{CancellationToken, Digest};
 use crate::dsl::World;
 use crate::run::{
-    Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunError,
+    Approval, Config, Execution, ExitClass, Journal, Plan, PlanDocument, RunEnd, RunError, RunId,
     RunReport, SavedPlan, StepResult, StepState, Witness, execute_shown, journal_path,
 };
 use serde::Serialize;
@@ -252,15 +252,24 @@ fn remember_committed(journal: &Journal, report: &RunReport, lost: &BTreeSet<Str
     }
 }
 
-/// Opens the journal for an execution; a chain that broke lately is told, and does not stop a recovery.
+/// Opens the journal for an execution.
 pub fn open_journal() -> Result<Journal, Box<Report>> {
-    let path = journal_path(|name| std::env::var_os(name)).map_err(|error| Report::from(&error))?;
-    let journal = Journal::open(&path).map_err(|error| Report::from(&error))?;
-    if let Some(broken) = journal
-        .verify_recent()
-        .map_err(|error| Report::from(&error))?
-    {
-        tell(&broken_chain(&path, &broken, true), Output::Text);
-    }
+    let journal = opened_journal()?;
+    look_through(&journal, None)?;
     Ok(journal)
+}
+
+/// Opens the journal for what an earlier run has left in it.
+pub fn opened_journal() -> Result<Journal, Box<Report>> {
+    let path = journal_path(|name| std::env::var_os(name)).map_err(|error| Report::from(&error))?;
+    Journal::open(&path).map_err(|error| Box::new(Report::from(&error)))
+}
+
+/// A chain that broke lately, or since `run` began, is told, and does not stop a recovery.
+pub fn look_through(journal: &Journal, run: Option<&RunId>) -> Result<(), Box<Report>> {
+    let broken = journal.verify_recent(run);
+    if let Some(broken) = broken.map_err(|error| Report::from(&error))? {
+        tell(&broken_chain(journal.path(), &broken, true), Output::Text);
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `kbr resume`: goes on with a run that did not come to its end, from what the journal and the world say of it.
 
 use super::arguments::{Output, Resume};
-use super::execution::{Starting, approval, open_journal, witness, world_of};
+use super::execution::{Starting, approval, look_through, opened_journal, witness, world_of};
 use super::plan_view::{PlanView, Typed};
 use super::report::Report;
 use super::show::{below, mark};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 /// `kbr resume [RUN]`
 pub fn resume(arguments: Resume) -> Result<ExitClass, Box<Report>> {
-    let journal = open_journal()?;
+    let journal = opened_journal()?;
     let failed = |error: JournalError| Box::new(Report::from(&error));
     let run = match &arguments.run {
         Some(id) => journal.run(id).map_err(failed)?.summary.run,
@@ -32,6 +32,7 @@ pub fn resume(arguments: Resume) -> Result<ExitClass, Box<Report>> {
             }
         },
     };
+    look_through(&journal, Some(&run))?;
     // Before the journal is read: another process must not go on from the same place.
     let Some(lock) = journal.lock_run(&run).map_err(failed)? else {
         return Err(Box::new(Report::from(&RunError::StillRuns(run))));

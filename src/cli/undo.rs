@@ -2,7 +2,7 @@
 //! any other.
 
 use super::arguments::{Output, Undo};
-use super::execution::{Starting, approval, open_journal, witness, world_of};
+use super::execution::{Starting, approval, look_through, opened_journal, witness, world_of};
 use super::plan_view::{PlanView, Typed, quoted, what_next};
 use super::report::Report;
 use super::saved::save;
@@ -24,7 +24,7 @@ pub fn undo(arguments: Undo) -> Result<ExitClass, Box<Report>> {
         .map_err(|error| Report::usage("E0214", format!("--group: {error}")))?;
     let (kept, record) = match arguments.execute {
         true => {
-            let journal = open_journal()?;
+            let journal = opened_journal()?;
             let record = journal.run(&arguments.run);
             (journal, record.map_err(|error| Report::from(&error))?)
         }
@@ -34,6 +34,7 @@ pub fn undo(arguments: Undo) -> Result<ExitClass, Box<Report>> {
         }
     };
     let run = record.summary.run.clone();
+    look_through(&kept, Some(&run))?;
     // What still runs may move on what is about to be taken back.
     let lock = kept.lock_run(&run).map_err(|error| Report::from(&error))?;
     let Some(lock) = lock else {

@@ -4,12 +4,14 @@
 //! (Entries cut off at the end do not: nothing after them knows.) Every entry is committed to disk before the call
 //! returns: an effect whose intent is not durable must not begin.
 
+mod chain;
 mod history;
 mod lock;
 mod mappings;
 mod recent;
 mod so_far;
 
+pub use chain::ChainBreak;
 pub use history::{JournalledRun, JournalledStep, RunRecord};
 pub use lock::RunLock;
 pub use mappings::StoredMapping;
@@ -95,13 +97,6 @@ struct RunBody<'a> {
     saved: Option<String>,
 }
 
-/// Where the chain of hashes does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ChainBreak {
-    pub entry: i64,
-    pub why: String,
-}
-
 /// The last generation of an archive that this machine saw.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Witness {
@@ -169,8 +164,6 @@ impl Entry {
     }
 }
 
-/// So much of the journal is looked through before an execution.
-const RECENT_BYTES: i64 = 4 << 20;
 const COLUMNS: &str = "seq, run, kind, ordinal, at, body, hash";
 
 /// `$KBR_STATE_DIR/journal.db`, else under `$XDG_STATE_HOME/kbr`, else under `~/.local/state/kbr`.
@@ -521,33 +514,6 @@ impl Journal {
         self.append(&report.run, "end", None, &body)
     }
 
-    /// Follows the whole chain; the first entry that does not fit.
-    pub fn verify(&self) -> Result<Option<ChainBreak>, JournalError> {
-        let connection = self.lock();
-        follow(&connection, 1, String::new()).map_err(|error| self.unreadable(error))
-    }
-
-    /// The same for the newest entries only, [`RECENT_BYTES`] of them: a history of years must not hold up a recovery.
-    pub fn verify_recent(&self) -> Result<Option<ChainBreak>, JournalError> {
-        let connection = self.lock();
-        let recent = || -> rusqlite::Result<Option<ChainBreak>> {
-            let mut statement = connection
-                .prepare("SELECT seq, hash, octet_length(body) FROM entries ORDER BY seq DESC")?;
-            let mut rows = statement.query([])?;
-            let (mut bytes, mut first, mut before) = (0, 1, String::new());
-            while let Some(row) = rows.next()? {
-                if bytes > RECENT_BYTES {
-                    first = row.get::<_, i64>(0)? + 1;
-                    before = row.get(1)?;
-                    break;
-                }
-                bytes += row.get::<_, i64>(2)?;
-            }
-            follow(&connection, first, before)
-        };
-        recent().map_err(|error| self.unreadable(error))
-    }
-
     /// Remembers the newest generation seen of an archive. One that is not newer than what was seen changes nothing, also
     /// if another process has seen it meanwhile.
     pub fn remember(&self, witness: &Witness) -> Result<(), JournalError> {
@@ -601,34 +567,6 @@ impl Journal {
             })
             .transpose()
     }
-}
-
-/// The first entry from `first` on that does not fit to the one before, whose hash is `previous`.
-fn follow(
-    connection: &Connection,
-    first: i64,
-    mut previous: String,
-) -> rusqlite::Result<Option<ChainBreak>> {
-    let mut statement = connection.prepare(&format!(
-        "SELECT {COLUMNS} FROM entries WHERE seq >= ?1 ORDER BY seq"
-    ))?;
-    for (expected, entry) in (first..).zip(statement.query_map([first], Entry::read)?) {
-        let entry = entry?;
-        if entry.seq != expected {
-            return Ok(Some(ChainBreak {
-                entry: expected,
-                why: "it is missing".into(),
-            }));
-        }
-        if entry.link(&previous) != entry.hash {
-            return Ok(Some(ChainBreak {
-                entry: entry.seq,
-                why: "it or the one before was changed".into(),
-            }));
-        }
-        previous = entry.hash;
-    }
-    Ok(None)
 }
 
 fn append_to(
