@@ -102,6 +102,7 @@ fn row(scene: &Scene, source: &str, group: &str, partition: i32) -> Row {
         .expect(0)
         .stdout;
     let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["value"]["rows"][0]["group"], group, "{answer}");
     let plan: Plan = serde_json::from_value(answer["value"].clone()).unwrap();
     let mut rows = plan.rows.into_iter();
     let row = rows.find(|row| row.partition.0 == partition);

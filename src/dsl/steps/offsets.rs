@@ -5,7 +5,7 @@ use super::{active, value};
 use crate::base::Digest;
 use crate::base::text::{counted, grouped};
 use crate::dsl::verbs::clusters::Cluster;
-use crate::engine::offsets::{self, Error, Moved, Plan, Summary};
+use crate::engine::offsets::{self, Error, Moved, Plan, SavedRows, Summary};
 use crate::run::{
     Blocked, Cell, Detail, Gate, Outcome, Reconciled, SavedParts, Step, StepContext, StepError,
     StepKind, StepView, ViewLine, grouped_rows,
@@ -27,8 +27,10 @@ const MOST_DETAIL: usize = 10_000;
 
 /// As a reset is kept for `kbr resume` and `kbr apply`.
 #[derive(Serialize, Deserialize)]
-pub(super) struct SavedReset<P> {
-    pub plan: P,
+pub(super) struct SavedReset<R> {
+    pub plan: Plan,
+    /// The plan's rows.
+    pub rows: R,
     pub cluster: SavedCluster,
 }
 
@@ -319,7 +321,8 @@ impl Step for ResetStep {
 
     fn saved(&self, parts: &mut SavedParts) -> Value {
         let place = parts.place(&self.run, || SavedReset {
-            plan: &*self.run.plan,
+            plan: self.run.plan.without_rows(),
+            rows: SavedRows(&self.run.plan.rows),
             cluster: SavedCluster::from(&self.run.cluster),
         });
         json!({ "step": "reset", "part": place, "chunk": self.index })

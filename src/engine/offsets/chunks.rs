@@ -102,10 +102,7 @@ impl Plan {
         let mut plans = Vec::new();
         for (index, chunk) in chunks.into_iter().enumerate() {
             let names: BTreeSet<&str> = chunk.rows.iter().map(|row| row.group.as_str()).collect();
-            let mut plan = Plan {
-                rows: Vec::new(),
-                ..self.without_rows()
-            };
+            let mut plan = self.without_rows();
             plan.active
                 .retain(|active| names.contains(active.group.as_str()));
             // What belongs to no row is told once.
@@ -118,22 +115,6 @@ impl Plan {
             plans.push(plan);
         }
         plans
-    }
-
-    fn without_rows(&self) -> Plan {
-        Plan {
-            target_cluster_id: self.target_cluster_id.clone(),
-            strategy: self.strategy.clone(),
-            out_of_range: self.out_of_range,
-            rows: Vec::new(),
-            skipped: self.skipped.clone(),
-            blocked: self.blocked.clone(),
-            active: self.active.clone(),
-            forced: self.forced,
-            expiring: self.expiring.clone(),
-            share: self.share.clone(),
-            per_transaction: self.per_transaction,
-        }
     }
 }
 

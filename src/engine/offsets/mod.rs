@@ -31,7 +31,7 @@ pub use error::{Difference, Drifted, Error, NotMoved, OutsideLog, Result};
 pub use expiry::Expiring;
 pub use live::plan_live;
 pub use options::{Behind, Given, Options, OutOfRange, Strategy};
-pub use plan::{Blocked, Plan, Reason, Row, Skipped, Summary, Why};
+pub use plan::{Blocked, Plan, Reason, Row, SavedRows, Skipped, Summary, Why};
 pub use renamed::Renamed;
 pub use resolve::{Source, SourcePartition, SourceTopic, plan};
 pub use rows::{Wanted, csv, json, shell};

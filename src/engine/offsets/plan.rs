@@ -44,9 +44,8 @@ fn per_transaction() -> usize {
     super::chunks::PER_TRANSACTION
 }
 
-/// One group's way on one partition. Saved as a list of its fields in this order: of a hundred thousand rows their names
-/// would be the most of a plan.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// One group's way on one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub group: String,
     /// The source's topic and partition.
@@ -59,7 +58,7 @@ pub struct Row {
     /// What the group has committed at the target now, if anything.
     pub from: Option<Offset>,
     /// Where it goes.
-    #[serde(deserialize_with = "from_outcome")]
+    #[serde(serialize_with = "outcome", deserialize_with = "from_outcome")]
     pub target: Result<Offset, Blocked>,
     pub why: Why,
     /// Restored records it has not read: as it stands now, and once it is moved.
@@ -71,26 +70,49 @@ pub struct Row {
     pub from_metadata: Option<String>,
 }
 
-impl Serialize for Row {
+/// Rows to be saved: each as a list of its fields in their order, since of a hundred thousand rows the names would be the
+/// most of a plan. A row is read from either form.
+pub struct SavedRows<'a>(pub &'a [Row]);
+
+impl Serialize for SavedRows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut row = serializer.serialize_tuple(13)?;
-        row.serialize_element(&self.group)?;
-        row.serialize_element(&self.topic)?;
-        row.serialize_element(&self.partition)?;
-        row.serialize_element(&self.target_topic)?;
-        row.serialize_element(&self.target_partition)?;
-        row.serialize_element(&self.committed)?;
-        row.serialize_element(&self.from)?;
-        match &self.target {
-            Ok(offset) => row.serialize_element(offset)?,
-            Err(blocked) => row.serialize_element(blocked)?,
+        serializer.collect_seq(self.0.iter().map(SavedRow))
+    }
+}
+
+struct SavedRow<'a>(&'a Row);
+
+impl Serialize for SavedRow<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let row = self.0;
+        let mut fields = serializer.serialize_tuple(13)?;
+        fields.serialize_element(&row.group)?;
+        fields.serialize_element(&row.topic)?;
+        fields.serialize_element(&row.partition)?;
+        fields.serialize_element(&row.target_topic)?;
+        fields.serialize_element(&row.target_partition)?;
+        fields.serialize_element(&row.committed)?;
+        fields.serialize_element(&row.from)?;
+        match &row.target {
+            Ok(offset) => fields.serialize_element(offset)?,
+            Err(blocked) => fields.serialize_element(blocked)?,
         }
-        row.serialize_element(&self.why)?;
-        row.serialize_element(&self.lag_before)?;
-        row.serialize_element(&self.lag_after)?;
-        row.serialize_element(&self.metadata)?;
-        row.serialize_element(&self.from_metadata)?;
-        row.end()
+        fields.serialize_element(&row.why)?;
+        fields.serialize_element(&row.lag_before)?;
+        fields.serialize_element(&row.lag_after)?;
+        fields.serialize_element(&row.metadata)?;
+        fields.serialize_element(&row.from_metadata)?;
+        fields.end()
+    }
+}
+
+fn outcome<S: Serializer>(
+    target: &Result<Offset, Blocked>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match target {
+        Ok(offset) => offset.serialize(serializer),
+        Err(blocked) => blocked.serialize(serializer),
     }
 }
 
@@ -293,6 +315,23 @@ impl Row {
 }
 
 impl Plan {
+    /// Everything but the rows.
+    pub fn without_rows(&self) -> Plan {
+        Plan {
+            target_cluster_id: self.target_cluster_id.clone(),
+            strategy: self.strategy.clone(),
+            out_of_range: self.out_of_range,
+            rows: Vec::new(),
+            skipped: self.skipped.clone(),
+            blocked: self.blocked.clone(),
+            active: self.active.clone(),
+            forced: self.forced,
+            expiring: self.expiring.clone(),
+            share: self.share.clone(),
+            per_transaction: self.per_transaction,
+        }
+    }
+
     /// The groups that have rows, sorted.
     pub fn group_names(&self) -> Vec<String> {
         let groups = self.rows.chunk_by(|a, b| a.group == b.group);
@@ -400,7 +439,7 @@ impl Plan {
                 .filter(|active| takes(&active.group))
                 .cloned()
                 .collect(),
-            ..self.clone()
+            ..self.without_rows()
         }
     }
 

@@ -118,9 +118,13 @@ impl Loader<'_> {
             }
             ("reset", Some(place)) => {
                 if !self.resets.contains_key(&place) {
-                    let part: SavedReset<offsets::Plan> = self.part(place)?;
+                    let part: SavedReset<Vec<offsets::Row>> = self.part(place)?;
+                    let plan = offsets::Plan {
+                        rows: part.rows,
+                        ..part.plan
+                    };
                     let run = Arc::new(ResetRun {
-                        plan: Arc::new(part.plan),
+                        plan: Arc::new(plan),
                         cluster: self.cluster(part.cluster).await?,
                     });
                     self.resets.insert(place, run);
