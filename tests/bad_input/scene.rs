@@ -196,7 +196,7 @@ fn masked(text: &str, folder: &Path) -> String {
             r"(?m)^   written   .*\n(   again     .*\n(             .*\n)*)?",
             "   written   SO MANY\n",
         ),
-        (r"\d{8}-\d{4}-[a-z]\d", "RUN"),
+        (r"\d{8}-\d{4}-[a-z]\d(-[0-9a-f]{4})?", "RUN"),
     ];
     for (pattern, word) in patterns {
         text = Regex::new(pattern)

@@ -21,6 +21,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// As the journal has a backup's name in its archive.
+const NAME_NOTED: &str = "archive_run";
 /// How many partitions are named one by one under a step.
 const NAMED: usize = 5;
 
@@ -161,9 +163,8 @@ impl Step for BackupStep {
     }
 
     async fn reconcile(&self, context: &StepContext) -> Result<Reconciled, StepError> {
-        let ours = |name: &str| {
-            (1..=context.attempt.number).any(|attempt| name == name_of(&context.run, attempt))
-        };
+        let noted = &context.attempt.notes;
+        let ours = |name: &str| noted.iter().any(|note| note[NAME_NOTED] == name);
         let plan = &self.run.plan;
         let found = backup::reconcile(plan, &self.run.store.store, ours)
             .await
@@ -181,8 +182,11 @@ impl Step for BackupStep {
     }
 
     async fn apply(&self, context: &StepContext) -> Result<Outcome, StepError> {
+        let name = new_name(&context.run)?;
+        // Before anything is called so: by its name a resumed run knows what is its own.
+        context.attempt.note(&json!({ NAME_NOTED: name }))?;
         let how = backup::Run {
-            name: name_of(&context.run, context.attempt.number),
+            name,
             progress: context.progress.clone(),
             cancel: context.cancel.clone(),
         };
@@ -217,12 +221,13 @@ impl Step for BackupStep {
     }
 }
 
-/// What an attempt at a run calls itself in the archive, where every name is used once.
-fn name_of(run: &str, attempt: u32) -> String {
-    match attempt {
-        1 => run.to_string(),
-        later => format!("{run}-{later}"),
-    }
+/// What an attempt at a step calls itself in the archive, where every name is used once. Runs of several machines may have
+/// the same id: two characters of it differ within a minute.
+fn new_name(run: &str) -> Result<String, StepError> {
+    let mut random = [0u8; 2];
+    getrandom::fill(&mut random)
+        .map_err(|error| StepError::caused_by(std::io::Error::other(error)))?;
+    Ok(format!("{run}-{:04x}", u16::from_be_bytes(random)))
 }
 
 /// The outcome of a backup that was committed right before its process ended, as far as its generation tells it.
