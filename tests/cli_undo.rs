@@ -185,3 +185,65 @@ async fn what_a_restore_wrote_stays_and_is_named() {
     assert!(text.contains("there is nothing to undo"), "{text}");
     assert!(text.contains("what was backed up stays"), "{text}");
 }
+
+/// `undo` is a word of `kbr offsets` too. Whatever it is typed with, no group is reset by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn undo_as_an_action_of_offsets_takes_back_a_run_and_never_resets() {
+    let scene = scene().await;
+    let run = moved(&scene, MOVE);
+    let plan = scene.kbr(&["undo", &run]).expect(0).digest();
+    for words in [
+        &["offsets", "undo", &run][..],
+        &["offsets", "Undo", &run],
+        &["offsets", "--output", "text", "UNDO", &run],
+        &["offsets", "--action", "undo", &run],
+        &["offsets", &run, "--action=Undo"],
+    ] {
+        assert_eq!(scene.kbr(words).expect(0).digest(), plan, "{words:?}");
+    }
+    let alone = ["offsets", "--group", "audit", "undo", &run];
+    let text = scene.kbr(&alone).expect(0).text();
+    assert!(text.contains("1  reset    audit"), "{text}");
+    assert!(!text.contains("late"), "{text}");
+    // Not what undo takes: the words of a reset.
+    for words in [
+        &[
+            "offsets", "--group", "audit", "undo", "dr", "--to", "latest",
+        ][..],
+        &[
+            "offsets", "Undo", "dr", "--group", "audit", "--to", "latest",
+        ],
+        &["offsets", "--action", "undo", "dr", "--group", "audit"],
+        &["offsets", "--action=undo", "dr", "--group", "audit"],
+    ] {
+        for words in [words, &[words, &["--execute"]].concat()] {
+            let refused = scene.kbr(words).expect(2).text();
+            assert!(
+                refused.contains("kbr undo") || refused.contains("E0602"),
+                "{refused}"
+            );
+        }
+    }
+    // The group is not the action.
+    let words = ["offsets", "plan", "dr", "--group", "undo"];
+    let text = scene.kbr(&words).expect(0).text();
+    assert!(text.contains("no group matches undo"), "{text}");
+    // The script as a runbook, where no command line stands in its way.
+    scene
+        .folder
+        .write("offsets.rhai", include_str!("../stdlib/offsets.rhai"));
+    let words = [
+        "--action",
+        "undo",
+        "--cluster",
+        "dr",
+        "--group",
+        "audit",
+        "--to",
+        "latest",
+    ];
+    let words = [&["run", "offsets.rhai", "--"], &words[..]].concat();
+    let refused = scene.kbr(&words).expect(1).text();
+    assert!(refused.contains("kbr undo RUN"), "{refused}");
+    assert_eq!(scene.committed("audit"), [(0, 0), (1, 0)]);
+}

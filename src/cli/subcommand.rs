@@ -123,9 +123,11 @@ fn prepare(words: &[String]) -> (Output, Result<Work, Box<Report>>) {
         });
         return (Output::Text, Ok(work));
     }
-    let is_undo = name == "offsets" && source.path.is_none();
-    if is_undo && given.first().is_some_and(|word| word == "undo") {
-        return undo(own, &given[1..]);
+    if name == "offsets"
+        && source.path.is_none()
+        && let Some(given) = without_undo(&given, &declared(&source))
+    {
+        return undo(own, &given);
     }
     let mut line = vec!["kbr".to_string(), "run".to_string(), name.clone()];
     line.extend(own);
@@ -143,6 +145,41 @@ fn prepare(words: &[String]) -> (Output, Result<Work, Box<Report>>) {
         Ok(_) => (Output::Text, Err(unknown(name))),
         Err(error) => error.exit(),
     }
+}
+
+/// The words but the action, where it is `undo`: however it is typed, before or behind the options, or as one of them.
+fn without_undo(given: &[String], declared: &[Declared]) -> Option<Vec<String>> {
+    let is_undo = |word: &str| word.eq_ignore_ascii_case("undo");
+    let is_flag = |name: &str| {
+        let mut flags = declared.iter().filter(|known| known.flag);
+        flags.any(|flag| flag.flag_name() == name)
+    };
+    let without = |from: usize, count: usize| {
+        let (before, after) = (&given[..from], &given[from + count..]);
+        Some([before, after].concat())
+    };
+    let mut index = 0;
+    let mut first_bare = None;
+    while let Some(word) = given.get(index) {
+        let Some(option) = word.strip_prefix("--") else {
+            first_bare.get_or_insert(index);
+            index += 1;
+            continue;
+        };
+        let value = given.get(index + 1).filter(|next| !next.starts_with("--"));
+        match (option.split_once('='), value) {
+            (Some(("action", value)), _) => {
+                return is_undo(value).then(|| without(index, 1)).flatten();
+            }
+            (None, Some(value)) if option == "action" => {
+                return is_undo(value).then(|| without(index, 2)).flatten();
+            }
+            (None, Some(_)) if !is_flag(option) => index += 2,
+            _ => index += 1,
+        }
+    }
+    let bare = first_bare.filter(|bare| is_undo(&given[*bare]))?;
+    without(bare, 1)
 }
 
 /// `kbr offsets undo RUN` is `kbr undo RUN`, all its options included.
