@@ -425,6 +425,113 @@ async fn bash_puts_into_the_line_what_kbr_then_reads() {
     }
 }
 
+/// Names of groups that would do something else than stand there: to the shell, or to kbr.
+const HOSTILE: [&str; 17] = [
+    "*",
+    "--execute",
+    "-x",
+    "/.*/",
+    "a,b",
+    "a?",
+    "b\nkbr undo x",
+    "b`touch MADE`",
+    "b|c;d&e>f<g",
+    "c\"d'e",
+    "n$(touch MADE)",
+    "o${HOME}",
+    "p\\q",
+    "prod-*",
+    "u!curl",
+    "u!ls!!",
+    "{v,w}",
+];
+
+async fn hostile() -> Scene {
+    let scene = Scene::new().await;
+    scene.dr.create_topic("orders", 1, &[]).unwrap();
+    for group in HOSTILE {
+        scene.dr.set_committed(group, "orders", 0, 0, "");
+    }
+    scene
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_kbr_would_read_as_something_else_is_not_offered() {
+    let scene = hostile().await;
+    let named = |line: &str| names(&scene.folder, line);
+    let plain = [
+        "b`touch MADE`",
+        "b|c;d&e>f<g",
+        "c\"d'e",
+        "n$(touch MADE)",
+        "p\\q",
+        "u!curl",
+        "u!ls!!",
+    ];
+    for line in [
+        "kbr groups dr ",
+        "kbr lag dr ",
+        "kbr offsets plan dr --group ",
+        "kbr offsets reset dr --execute --group ",
+    ] {
+        assert_eq!(named(line), plain, "{line}");
+    }
+    assert_eq!(
+        named("kbr groups dr -"),
+        names(&scene.folder, "kbr groups dr --")
+    );
+    let offered = named("kbr offsets plan dr --group=u");
+    assert_eq!(offered, ["--group=u!curl", "--group=u!ls!!"]);
+    let offered = named("kbr offsets plan dr --group u!curl,");
+    assert_eq!(offered.len(), plain.len() - 1, "{offered:?}");
+    // Where one name is meant, a pattern is a name; what is an option there, is not.
+    let mut one = HOSTILE.to_vec();
+    one.retain(|name| !name.starts_with('-') && !name.contains('\n'));
+    assert_eq!(named("kbr group dr "), one);
+}
+
+/// What bash makes of the line is seen too: it runs it, its history on, with a function before it that says its words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hostile_name_is_one_plain_word_in_a_real_bash() {
+    let scene = hostile().await;
+    let run = "b`touch MADE`";
+    let signs = "b|c;d&e>f<g";
+    for (typed, written, name) in [
+        (r"n", r"n\$\(touch\ MADE\) ", "n$(touch MADE)"),
+        (r#""n"#, r#""n\$(touch MADE)" "#, "n$(touch MADE)"),
+        (r"'n", r"'n$(touch MADE)' ", "n$(touch MADE)"),
+        (r"o", r"o\$\{HOME\} ", "o${HOME}"),
+        (r#""o"#, r#""o\${HOME}" "#, "o${HOME}"),
+        (r"b\`", r"b\`touch\ MADE\` ", run),
+        (r#""b\`"#, r#""b\`touch MADE\`" "#, run),
+        (r"'b`", r"'b`touch MADE`' ", run),
+        (r"b\|", r"b\|c\;d\&e\>f\<g ", signs),
+        (r#""b|"#, r#""b|c;d&e>f<g" "#, signs),
+        (r"c", r#"c\"d\'e "#, "c\"d'e"),
+        (r#""c"#, r#""c\"d'e" "#, "c\"d'e"),
+        (r"'c", r#"'c"d'\''e' "#, "c\"d'e"),
+        (r"pr", r"prod-\* ", "prod-*"),
+        (r"p\\", r"p\\q ", r"p\q"),
+        (r"u\!c", r"u\!curl ", "u!curl"),
+        (r"'u!c", r"'u!curl' ", "u!curl"),
+        (r"'u!l", r"'u!ls!!' ", "u!ls!!"),
+        (r"u\!l", r"u\!ls\!\! ", "u!ls!!"),
+    ] {
+        let line = format!("kbr group dr {typed}");
+        let stands = in_bash(&scene.folder, &["--run", &line]);
+        let wanted = [
+            format!("kbr group dr {written}"),
+            format!("kbr~~group~~dr~~{name}"),
+        ];
+        assert_eq!(stands, wanted, "{line}");
+    }
+    // Nothing makes `!` plain inside double quotes, and what begins with a dash is an option.
+    for line in ["kbr group dr \"u", "kbr group dr -x", "kbr groups dr '/"] {
+        assert_eq!(in_bash(&scene.folder, &[line]), [line]);
+    }
+    assert!(!scene.folder.file("MADE").exists());
+}
+
 /// The script is loaded by whatever loads completions, without a terminal and in a strict shell as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_script_answers_where_bash_calls_it() {

@@ -2,8 +2,12 @@
 
 mod cli_scene;
 
+#[path = "support/member.rs"]
+mod member;
+
 use cli_scene::Scene;
 use kbr::record::{BatchBuilder, BuildOptions, Headers, ProducerStamp};
+use member::Member;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -70,10 +74,113 @@ async fn groups_are_found_by_name_state_topic_and_lag() {
             .kbr(&["groups", "dr", "--state", "stable"])
             .expect(0)
             .stdout,
-        "(none)\n"
+        "no group is in the state Stable; there are groups in: Empty\n(none)\n"
     );
     // As the table writes it, or not.
     assert_eq!(named(&["--state", "EMPTY"]), ["audit", "idle", "late"]);
+    // One that brokers may have learnt since.
+    for words in [
+        ["groups", "dr", "--state", "PreparingShutdown"],
+        ["lag", "dr", "--state", "PreparingShutdown"],
+    ] {
+        let text = scene.kbr(&words).expect(0).stdout;
+        let wanted = "no group is in the state PreparingShutdown; there are groups in: Empty\n";
+        assert!(text.starts_with(wanted), "{text}");
+    }
+    // There are groups in that state; it is another condition that none meets.
+    let words = ["groups", "dr", "--state", "empty", "--topic", "nosuch"];
+    assert_eq!(scene.kbr(&words).expect(0).stdout, "(none)\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_one_word_however_it_is_spelt() {
+    let scene = scene().await;
+    for group in ["team a", "team", "a", "x,y", "back\\slash"] {
+        scene.dr.set_committed(group, "orders", 0, 1, "");
+    }
+    let json = |words: &[&str]| {
+        let all = [words, &["--output", "json"]].concat();
+        let told: serde_json::Value =
+            serde_json::from_str(&scene.kbr(&all).expect(0).stdout).unwrap();
+        let rows = told["value"].as_array().unwrap().iter();
+        let column = match words[0] {
+            "lag" => "group",
+            _ => "name",
+        };
+        rows.map(|row| row[column].as_str().unwrap().to_string())
+            .collect::<Vec<_>>()
+    };
+    for command in ["groups", "lag"] {
+        assert_eq!(json(&[command, "dr", "team a"]), ["team a"]);
+        assert_eq!(json(&[command, "dr", "team", "a"]), ["a", "team"]);
+        assert_eq!(json(&[command, "dr", "team a", "a"]), ["a", "team a"]);
+        assert_eq!(json(&[command, "dr", "team,a"]), ["a", "team"]);
+        assert_eq!(json(&[command, "dr", "{team,x}*"]).len(), 3);
+        assert_eq!(
+            json(&[command, "dr", "/^team a$/", "/^x,/"]),
+            ["team a", "x,y"]
+        );
+        assert_eq!(json(&[command, "dr", "back\\slash"]), ["back\\slash"]);
+    }
+}
+
+/// Kafka writes a slash before an address whose name it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_is_told_with_the_address_alone() {
+    let scene = scene().await;
+    let member = Member::join(&scene.dr.bootstrap().remove(0), "audit", "orders").await;
+    let text = scene
+        .kbr(&["group", "dr", "audit", "--members"])
+        .expect(0)
+        .stdout;
+    assert!(
+        text.contains("127.0.0.1") && !text.contains("/127"),
+        "{text}"
+    );
+    let words = ["group", "dr", "audit", "--members", "--output", "json"];
+    let text = scene.kbr(&words).expect(0).stdout;
+    assert!(
+        text.contains("\"127.0.0.1\"") && !text.contains("/127"),
+        "{text}"
+    );
+    member.leave().await;
+}
+
+/// A command that only reads has nothing to reassure anybody about.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_reads_does_not_say_that_nothing_was_changed() {
+    let scene = scene().await;
+    scene.folder.clusters(&[("gone", "127.0.0.1:1")]);
+    for words in [
+        &["groups", "gone"][..],
+        &["group", "gone", "audit"],
+        &["lag", "gone"],
+        &["sample", "gone", "orders", "0"],
+        &["offsets", "plan", "gone", "--group", "audit"],
+        &["offsets", "export", "gone", "--group", "audit"],
+        &["groups", "--archive", "file:nowhere"],
+        &["group", "--archive", "file:nowhere", "audit"],
+        &["sample", "--archive", "file:nowhere", "orders", "0"],
+    ] {
+        let text = scene.kbr(words);
+        assert_ne!(text.code, 0, "{words:?}");
+        let text = text.text();
+        assert!(
+            text.contains("error[") && !text.contains("changed"),
+            "{text}"
+        );
+    }
+    // What could have changed something says it.
+    for words in [
+        &["offsets", "reset", "gone", "--group", "audit"][..],
+        &["offsets", "plan", "gone", "--group", "audit", "--execute"],
+    ] {
+        let text = scene.kbr(words).text();
+        assert!(text.contains("nothing was changed"), "{words:?}: {text}");
+    }
+    let words = ["prune", "file:nowhere", "--keep-last", "3"];
+    let text = scene.kbr(&words).text();
+    assert!(text.contains("changed   nothing"), "{text}");
 }
 
 /// Told as any other command line that is wrong: nothing of a script that nobody here has written.

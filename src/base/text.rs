@@ -23,6 +23,15 @@ pub fn did_you_mean<'a>(
         .map(|(_, candidate)| candidate)
 }
 
+/// The word that was meant if one letter is wrong, missing, too much or in its neighbour's place: less than
+/// [`did_you_mean`], where what is not known may be right.
+pub fn one_slip<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = given.to_lowercase();
+    candidates
+        .into_iter()
+        .find(|word| strsim::damerau_levenshtein(&lower, &word.to_lowercase()) == 1)
+}
+
 /// `1204551` → `1,204,551`.
 pub fn grouped(number: impl Into<i128>) -> String {
     let number: i128 = number.into();

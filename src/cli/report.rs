@@ -134,6 +134,21 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Without a word of what was not changed.
+    pub fn without_reassurance(mut self) -> Self {
+        let is_changed = |label: &str, text: &str| label == "changed" && text == "nothing";
+        self.facts.retain(|(label, text)| !is_changed(label, text));
+        let texts = self.facts.iter_mut().map(|(_, text)| text);
+        for text in texts.chain([&mut self.message]).chain(&mut self.help) {
+            if let Some(rest) = text.strip_suffix("; nothing was changed") {
+                *text = rest.to_string();
+            }
+        }
+        self
+    }
+}
+
 /// Stand-ins that could not be made.
 impl From<&WorldError> for Report {
     fn from(error: &WorldError) -> Self {

@@ -32,6 +32,8 @@ struct Job {
     look: Look,
     /// The value of the last expression is what it is for, where there is no step.
     shows_value: bool,
+    /// The command only reads; nobody fears that it may have changed something.
+    only_reads: bool,
 }
 
 impl Job {
@@ -71,6 +73,7 @@ impl Job {
             output,
             look,
             shows_value: false,
+            only_reads: false,
         })
     }
 
@@ -90,6 +93,19 @@ impl Job {
             .map_err(|error| Box::new(self.of_script(&error)))
     }
 
+    /// Whether it is one of kbr's own commands, and one that shows and has nothing to execute.
+    fn is_reading(&self) -> bool {
+        let action = self.arguments.0.get("action").map(String::as_str);
+        match &self.typed {
+            Typed::Script(name) if self.source.path.is_none() => match name.as_str() {
+                "group" | "groups" | "lag" | "sample" => true,
+                "offsets" => matches!(action, Some("plan" | "export")),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Who typed `kbr offsets` has options, and no verbs.
     fn hint(&self, hint: &str) -> String {
         match &self.typed {
@@ -102,6 +118,14 @@ impl Job {
 
     /// An error of the script. One that ships in the binary is a command: what it requires is how it is typed.
     fn of_script(&self, error: &ScriptError) -> Report {
+        let report = self.said_of_script(error);
+        match self.only_reads {
+            true => report.without_reassurance(),
+            false => report,
+        }
+    }
+
+    fn said_of_script(&self, error: &ScriptError) -> Report {
         match &self.typed {
             Typed::Script(name) if self.source.path.is_none() => match error.finding.code {
                 "E0301" => misuse::refused(name, &self.source, &error.finding.message),
@@ -188,6 +212,7 @@ pub fn run_source(runbook: (Source, Typed), arguments: Run) -> Result<ExitClass,
         arguments.progress.look(),
     )?;
     job.shows_value = matches!(job.typed, Typed::Script(_)) || arguments.watch.is_some();
+    job.only_reads = !arguments.execute && job.is_reading();
     if let Some(seconds) = arguments.watch {
         return watch(job, Duration::from_secs(seconds));
     }

@@ -3,7 +3,7 @@
 
 use super::engine;
 use super::source::Source;
-use crate::base::text::did_you_mean;
+use crate::base::text::{did_you_mean, one_slip};
 use rhai::{Array, Dynamic, Expr, FnCallExpr, Map, Stmt};
 use std::collections::BTreeMap;
 
@@ -31,11 +31,25 @@ pub enum Takes {
     /// A run of the journal.
     Run,
     File,
+    /// The state of a group. One that is not known passes, as brokers learn new ones, unless it is a known one but for a slip.
+    State,
     OneOf(Vec<String>),
 }
 
+/// The states of groups that Kafka has today.
+pub const STATES: [&str; 8] = [
+    "Empty",
+    "Stable",
+    "Assigning",
+    "Reconciling",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "NotReady",
+    "Dead",
+];
+
 impl Takes {
-    const WORDS: [(&'static str, Takes); 13] = [
+    const WORDS: [(&'static str, Takes); 14] = [
         ("text", Takes::Text),
         ("number", Takes::Number),
         ("cluster", Takes::Cluster),
@@ -49,6 +63,7 @@ impl Takes {
         ("generation", Takes::Generation),
         ("run", Takes::Run),
         ("file", Takes::File),
+        ("state", Takes::State),
     ];
 
     /// A word of the list above, or a list of the words that are taken.
@@ -140,6 +155,20 @@ impl Declared {
                 match value.parse::<i64>() {
                     Ok(_) => Ok(value.to_string()),
                     Err(_) => Err(not_taken("a number", None)),
+                }
+            }
+            Takes::State => {
+                let known = STATES
+                    .into_iter()
+                    .find(|state| state.eq_ignore_ascii_case(value));
+                match (known, one_slip(value, STATES)) {
+                    (Some(known), _) => Ok(known.to_string()),
+                    (None, None) => Ok(value.to_string()),
+                    (None, near) => Err(NotTaken {
+                        message: format!("{} is never {value:?}", self.shown_name()),
+                        one_of: Some(STATES.join(", ")),
+                        nearest: near.map(str::to_string),
+                    }),
                 }
             }
             Takes::OneOf(words) => {
@@ -387,6 +416,13 @@ mod tests {
         let wrong = form.taken("jsn").unwrap_err();
         assert_eq!(wrong.message, "--x is csv, json or sh, not \"jsn\"");
         assert_eq!(wrong.nearest.as_deref(), Some("json"));
+        let state = one("#{ takes: \"state\" }").unwrap();
+        assert_eq!(state.taken("EMPTY").as_deref(), Ok("Empty"));
+        for new in ["Initializing", "PreparingShutdown", "Unstable"] {
+            assert_eq!(state.taken(new).as_deref(), Ok(new));
+        }
+        let wrong = state.taken("stabel").unwrap_err();
+        assert_eq!(wrong.nearest.as_deref(), Some("Stable"));
         let number = one("#{ takes: \"number\", position: 1 }").unwrap();
         assert_eq!(number.taken("-7").as_deref(), Ok("-7"));
         let wrong = number.taken("seven").unwrap_err();

@@ -30,7 +30,7 @@ mod world;
 
 pub use crate::run::Span;
 pub use check::check;
-pub use declared::{Declared, Takes, declared, head_comment, missing};
+pub use declared::{Declared, STATES, Takes, declared, head_comment, missing};
 pub use diagnostic::{Finding, ScriptError, Severity};
 pub use docs::{docs, documented, markdown as docs_markdown};
 pub use evaluate::{EvaluateOptions, Evaluated, Shown, eval, evaluate};

@@ -159,8 +159,11 @@ fn place(
                     }
                 })?,
         };
+        let mut word = word;
         if place.rest {
             rest = Some(place);
+            // Spaces stand between words; one within a word is told from those.
+            word = word.replace(' ', "\\ ");
         }
         match given.get_mut(&place.name) {
             Some(words) => {

@@ -1,7 +1,8 @@
 """Types lines into an interactive bash and presses TAB after each: what stands there then, a line for each.
 
-    tab.py KBR LINE...
+    tab.py KBR [--run] LINE...
 
+With --run each line is then run, `said` before it: a second line for each, its words with `~~` between.
 KBR's folder is put on PATH, and its completions are loaded as its help says. Every wait is for something to be read.
 """
 
@@ -30,6 +31,8 @@ def read_until(terminal, mark):
 
 def main():
     kbr, lines = sys.argv[1], sys.argv[2:]
+    runs = lines[0] == "--run"
+    lines = lines[1:] if runs else lines
     environment = dict(os.environ, TERM="dumb", PS1="")
     environment["PATH"] = os.path.dirname(kbr) + ":" + environment["PATH"]
     pid, terminal = pty.fork()
@@ -39,12 +42,18 @@ def main():
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 2000, 0, 0))
     show = r"""bind -x '"\C-xp": printf "\n<<%s>>\n" "$READLINE_LINE"'"""
     setup = f"bind 'set bell-style none'; source <(kbr completions bash); {show}; echo re''ady\n"
+    said = "said() { local words; printf -v words '~~%s' \"$@\"; echo \"{{\" \"$words\" \"}}\"; }"
+    setup = f"{said}; {setup}"
     os.write(terminal, setup.encode())
     read_until(terminal, b"ready")
     for line in lines:
         os.write(terminal, line.encode() + b"\t\x18p")
         read = read_until(terminal, b">>").decode()
         print(read.rsplit("<<", 1)[1].split(">>")[0])
+        if runs:
+            os.write(terminal, b"\x01said \x05\r")
+            read = read_until(terminal, b" }}").decode()
+            print(read.rsplit("{{ ~~", 1)[1].split(" }}")[0])
         # To both ends, since the cursor is somewhere.
         os.write(terminal, b"\x05\x15")
     os.write(terminal, b"exit\n")

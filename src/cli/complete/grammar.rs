@@ -5,7 +5,7 @@ use super::Candidate;
 use super::names::{Context, Wanted};
 use crate::cli::arguments::Arguments;
 use crate::cli::subcommand;
-use crate::dsl::{Declared, Source, Takes, declared};
+use crate::dsl::{Declared, STATES, Source, Takes, declared};
 use clap::{ArgAction, CommandFactory};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -97,7 +97,8 @@ impl Grammar {
         // `kbr offsets undo RUN` is `kbr undo RUN`.
         if command == "offsets" && source.path.is_none() {
             let words = grammar.words(before);
-            if words.bare.first().is_some_and(|word| word == "undo") {
+            let action = words.bare.first();
+            if action.is_some_and(|word| word.eq_ignore_ascii_case("undo")) {
                 let mut undo = Self::of_builtin(clap.find_subcommand("undo")?);
                 for argument in &mut undo.arguments {
                     if let Some(position) = &mut argument.declared.position {
@@ -388,6 +389,10 @@ impl Argument {
             Takes::OneOf(words) => {
                 let words = words.iter().map(|word| Candidate::new(word, ""));
                 Wanted::OneOf(words.collect())
+            }
+            Takes::State => {
+                let states = STATES.map(|state| Candidate::new(state, ""));
+                Wanted::OneOf(states.into())
             }
             takes => Wanted::Takes(takes.clone()),
         };

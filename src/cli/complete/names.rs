@@ -2,6 +2,7 @@
 
 use super::Candidate;
 use crate::archive::Archive;
+use crate::base::Pattern;
 use crate::base::time::format_instant;
 use crate::dsl::{Takes, documented};
 use crate::kafka::{Client, ConnectOptions, TopicsWanted};
@@ -86,8 +87,8 @@ pub fn candidates(
             }
             Takes::Group => asked.groups(),
             Takes::Topic => asked.topics(),
-            Takes::Groups => return several(begun, asked.groups()),
-            Takes::Topics => return several(begun, asked.topics()),
+            Takes::Groups => several(begun, asked.groups()),
+            Takes::Topics => several(begun, asked.topics()),
             Takes::Partition => match &context.topic {
                 Some(topic) => asked.partitions(topic),
                 None => Vec::new(),
@@ -95,13 +96,16 @@ pub fn candidates(
             Takes::Generation => asked.generations(),
             Takes::Run => asked.runs(false),
             Takes::File => files(begun, None),
-            Takes::Text | Takes::Number | Takes::OneOf(_) => Vec::new(),
+            Takes::Text | Takes::Number | Takes::State | Takes::OneOf(_) => Vec::new(),
         },
     };
-    super::beginning_with(begun, found)
+    // What begins like an option is read as one.
+    let found = found.into_iter().filter(|one| !one.value.starts_with('-'));
+    super::beginning_with(begun, found.collect())
 }
 
-/// Names with commas between: the last one is at the cursor, those before are not offered again.
+/// Names with commas between: the last one is at the cursor, those before are not offered again. Where several are taken
+/// patterns are too: a name that kbr would read as one, or as two names, would stand for others than itself.
 fn several(begun: &str, found: Vec<Candidate>) -> Vec<Candidate> {
     let (before, last) = match begun.rfind(',') {
         Some(comma) => begun.split_at(comma + 1),
@@ -111,6 +115,8 @@ fn several(begun: &str, found: Vec<Candidate>) -> Vec<Candidate> {
     found
         .into_iter()
         .filter(|found| found.value.starts_with(last) && !taken.contains(&found.value.as_str()))
+        .filter(|found| !found.value.starts_with('-') && !found.value.contains(','))
+        .filter(|found| matches!(Pattern::parse(&found.value), Ok(Pattern::Name(_))))
         .map(|found| Candidate::new(format!("{before}{}", found.value), found.about))
         .collect()
 }

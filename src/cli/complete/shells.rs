@@ -84,6 +84,10 @@ impl Line {
     /// As bash puts it into the line.
     fn written(&self, value: &str) -> Option<String> {
         let rest = value.strip_prefix(&self.kept)?;
+        // Inside double quotes bash takes `!` for a command of its history, and nothing there makes it plain.
+        if self.quote == Some('"') && rest.contains('!') {
+            return None;
+        }
         // The rest of a name does not say in which letters the kept beginning is written.
         let mut out = String::with_capacity(rest.len());
         for (index, c) in rest.chars().enumerate() {

@@ -248,7 +248,7 @@ pub static TABLE: &[Entry] = &[
     Entry::column(Kind::Lag, "owner", Kind::Text, |call| {
         Ok(call.me::<Lag>()?.owner.map_or(Dynamic::UNIT, Dynamic::from))
     })
-    .doc("Client and host of the member that reads the partition; `()`: nobody does."),
+    .doc("Client and host (without the slash that Kafka puts before an address) of the member that reads the partition; `()`: nobody does."),
     Entry::property(Kind::Lag, "metadata", Kind::Text, |call| {
         Ok(call.me::<Lag>()?.metadata.into())
     })

@@ -30,11 +30,11 @@ pub static TABLE: &[Entry] = &[
         "Declares the arguments that the runbook takes, each with what it is for. They are given after `--` on the \
          command line (`-- --at 2026-11-20T10:00:00Z`) and read as `args.at`: text, or `()` if not given. Reading an \
          argument that is not declared is an error, and so is giving one. Instead of the text a map may say more: `help`, \
-         the text; `position`, a bare word in this place is meant; `rest`, and all that follow it, with spaces between; \
+         the text; `position`, a bare word in this place is meant; `rest`, and all that follow it, with spaces between (`\\ ` is a space in one of them); \
          `required`; `flag`, it takes no value; `instead_of`, the argument that the bare words leave out where this one is \
          given; `takes`, what a shell completes it to with TAB and what is refused before the runbook begins: \
          `\"cluster\"`, `\"archive\"`, `\"source\"` (an archive, or `cluster:NAME`), `\"group\"`, `\"topic\"`, `\"groups\"` and \
-         `\"topics\"` (several with commas between), `\"partition\"`, `\"generation\"`, `\"run\"`, `\"file\"`, `\"number\"`, \
+         `\"topics\"` (several with commas between), `\"partition\"`, `\"generation\"`, `\"state\"` (of a group), `\"run\"`, `\"file\"`, `\"number\"`, \
          `\"text\"`, or the list of words that it is one of.",
     )
     .example("params(#{ at: \"restore records before this time\" });"),

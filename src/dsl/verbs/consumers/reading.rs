@@ -63,17 +63,51 @@ impl Filter {
     }
 }
 
-/// Of a list each member, of a text its words as a command line gives them, unless it is a regular expression.
+/// Of a list each member, of a text its words.
 fn texts(value: &Dynamic) -> Vec<String> {
-    if let Some(list) = value.read_lock::<Array>() {
-        return list.iter().map(ToString::to_string).collect();
+    match value.read_lock::<Array>() {
+        Some(list) => list.iter().map(ToString::to_string).collect(),
+        None => words(&value.to_string()),
     }
-    let text = value.to_string();
-    if text.starts_with('/') {
-        return vec![text];
+}
+
+/// As a command line gives them: with spaces or commas between, `\ ` being a space of the word itself. A regular
+/// expression ends at its slash and not before, a glob `{a,b}` at its brace.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', ',']);
+        if rest.is_empty() {
+            return words;
+        }
+        let end = regex_end(rest).unwrap_or_else(|| word_end(rest));
+        let (word, after) = rest.split_at(end);
+        words.push(word.replace("\\ ", " "));
+        rest = after;
     }
-    let words = text.split([' ', ',']).filter(|word| !word.is_empty());
-    words.map(str::to_string).collect()
+}
+
+/// Behind the slash that ends the regular expression at the beginning of `text`.
+fn regex_end(text: &str) -> Option<usize> {
+    let inner = text.strip_prefix('/')?;
+    let mut slashes = inner.match_indices('/').map(|(at, _)| at + 2);
+    slashes.find(|end| text[*end..].is_empty() || text[*end..].starts_with([' ', ',']))
+}
+
+fn word_end(text: &str) -> usize {
+    let (mut escaped, mut braces) = (false, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            ' ' if !escaped => return at,
+            ',' if braces == 0 => return at,
+            '{' if text[at..].contains('}') => braces += 1,
+            '}' if braces > 0 => braces -= 1,
+            _ => {}
+        }
+        escaped = c == '\\';
+    }
+    text.len()
 }
 
 fn selection(value: &Dynamic) -> Result<Selection, Failure> {
@@ -402,7 +436,8 @@ fn described(
             let members = described.members.into_iter().map(|member| Member {
                 id: member.member_id,
                 client: member.client_id,
-                host: member.host,
+                // Kafka writes the name that the address has, if any, before the slash.
+                host: member.host.trim_start_matches('/').to_string(),
                 topics: member.topics,
                 partitions: member.assigned,
             });
@@ -416,4 +451,27 @@ fn described(
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_end_where_a_name_a_glob_or_a_regular_expression_ends() {
+        for (text, wanted) in [
+            ("a b,c", &["a", "b", "c"][..]),
+            ("team\\ a b", &["team a", "b"]),
+            ("/a b/", &["/a b/"]),
+            ("/^a,b/ /c/,d", &["/^a,b/", "/c/", "d"]),
+            ("/a\\.b/", &["/a\\.b/"]),
+            ("/a b", &["/a", "b"]),
+            ("{a,b}-* c", &["{a,b}-*", "c"]),
+            ("a{b,c", &["a{b", "c"]),
+            ("/", &["/"]),
+            (" , ", &[]),
+        ] {
+            assert_eq!(words(text), wanted, "{text}");
+        }
+    }
 }
