@@ -114,6 +114,52 @@ async fn a_group_with_members_is_refused_with_their_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_blocks_a_group_stands_under_that_group() {
+    let scene = scene().await;
+    let early = Member::join(&address(&scene), "audit", "orders").await;
+    let late = Member::join(&address(&scene), "late", "orders").await;
+    scene.dr.set_committed("still", "orders", 0, 1, "");
+    // Lines of a group, and what is said below each.
+    let blocks = |verb: &str| {
+        let text = planned(&scene, verb).stdout;
+        let lines = text.lines().map(str::trim);
+        let lines = lines.map(|line| line.trim_start_matches("1  delete").trim());
+        let wanted = [
+            "audit ",
+            "late ",
+            "still ",
+            "group audit",
+            "group late",
+            "group still",
+            "no group",
+        ];
+        let lines = lines.filter(|line| wanted.iter().any(|word| line.starts_with(word)));
+        let lines = lines.take_while(|line| !line.starts_with("group audit is active on"));
+        let words = lines.map(|line| {
+            line.split_whitespace()
+                .take(4)
+                .collect::<Vec<_>>()
+                .join(" ")
+        });
+        words.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        blocks("dr.delete_groups(\"*\", \"nosuch\");"),
+        [
+            "group audit 3 committed",
+            "group audit is active:",
+            "group late 1 committed",
+            "group late is active:",
+            "group still 1 committed",
+            "no group",
+            "no group matches nosuch",
+        ]
+    );
+    early.leave().await;
+    late.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn offsets_of_a_topic_go_and_come_back_and_drift_is_found() {
     let scene = scene().await;
     let verb =

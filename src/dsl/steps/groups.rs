@@ -13,7 +13,7 @@ use crate::run::{
 };
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// So many offsets that somebody else has committed are named.
@@ -68,23 +68,52 @@ impl RemovalStep {
     }
 
     fn lines(&self) -> Vec<ViewLine> {
+        let plan = self.plan();
         let mut lines = Vec::new();
-        for group in &self.plan().groups {
-            match self.plan().whole {
+        for group in &plan.groups {
+            let first = lines.len();
+            match plan.whole {
                 true => lines.push(of_group(group)),
                 false => lines.extend(of_offsets(group)),
             }
+            if let Some(line) = lines.get_mut(first) {
+                line.blocked = self.blocked_of(Some(&group.group));
+            }
         }
-        if lines.is_empty() {
-            lines.push(ViewLine::of("no group", Vec::new()));
+        let has_line = |name: &str| {
+            let mut groups = plan.groups.iter();
+            groups.any(|group| group.group == name && (plan.whole || !group.offsets.is_empty()))
+        };
+        let others = plan.blocked.iter().filter_map(|one| one.group.as_deref());
+        let others: BTreeSet<&str> = others.filter(|name| !has_line(name)).collect();
+        for name in others {
+            let head = match plan.whole {
+                true => format!("group {name}"),
+                false => name.to_string(),
+            };
+            let mut line = ViewLine::of(head, Vec::new());
+            line.blocked = self.blocked_of(Some(name));
+            lines.push(line);
+        }
+        let of_none = self.blocked_of(None);
+        if lines.is_empty() || !of_none.is_empty() {
+            let mut line = ViewLine::of("no group", Vec::new());
+            line.blocked = of_none;
+            lines.push(line);
         }
         lines
+    }
+
+    /// What stands in the way of this group; `None`: of what was said, and of no group.
+    fn blocked_of(&self, group: Option<&str>) -> Vec<String> {
+        let blocked = self.plan().blocked.iter();
+        let blocked = blocked.filter(|blocked| blocked.group.as_deref() == group);
+        blocked.map(|blocked| blocked.what.clone()).collect()
     }
 }
 
 fn of_group(group: &RemovedGroup) -> ViewLine {
-    let topics: std::collections::BTreeSet<&str> =
-        group.offsets.iter().map(|at| at.topic.as_str()).collect();
+    let topics: BTreeSet<&str> = group.offsets.iter().map(|at| at.topic.as_str()).collect();
     let mut line = ViewLine::of(
         format!("group {}", group.group),
         vec![
@@ -150,15 +179,8 @@ impl Step for RemovalStep {
     }
 
     fn view(&self) -> StepView {
-        let mut lines = self.lines();
-        if let Some(first) = lines.first_mut() {
-            let blocked = self.plan().blocked.iter();
-            first
-                .blocked
-                .extend(blocked.map(|blocked| blocked.what.clone()));
-        }
         StepView {
-            lines,
+            lines: self.lines(),
             counts: Some(match self.plan().whole {
                 true => self.groups(),
                 false => counted(self.plan().offsets() as i64, "committed offset"),

@@ -123,6 +123,7 @@ fn add(
     }
     // It was planned against the offsets as they are, and would find them as the earlier step leaves them.
     plan.blocked.extend(again.into_iter().map(|group| Blocked {
+        group: Some(group.clone()),
         reason: Reason::SameTarget,
         what: format!("an earlier step of this runbook changes group {group} already"),
         hint: Some("change each group once".to_string()),

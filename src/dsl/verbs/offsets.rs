@@ -223,6 +223,7 @@ pub static TABLE: &[Entry] = &[
         if !again.is_empty() {
             // It was planned against the offsets as they are, and would find them as the earlier step leaves them.
             let blocked = again.into_iter().map(|group| offsets::Blocked {
+                group: None,
                 reason: offsets::Reason::SameTarget,
                 what: format!("an earlier step of this runbook moves group {group} already"),
                 hint: Some("move each group once".to_string()),

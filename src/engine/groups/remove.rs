@@ -127,14 +127,23 @@ impl Removal {
     pub async fn block_what_is_active(&mut self, client: &Client) -> Result<()> {
         let described = described(client, &self.names()).await?;
         for active in self.active(&described) {
-            self.blocked.push(Blocked::new(
+            let blocked = Blocked::new(
                 Reason::GroupActive,
-                format!("group {} is active: {}", active.group, active.members_text()),
+                format!(
+                    "group {} is active: {}",
+                    active.group,
+                    active.members_text()
+                ),
                 match self.whole {
-                    true => "only a group without members can be deleted: stop its consumers and run the same command again",
-                    false => "a member would go on committing there: stop its consumers and run the same command again",
+                    true => {
+                        "only a group without members can be deleted: stop its consumers and run the same command again"
+                    }
+                    false => {
+                        "a member would go on committing there: stop its consumers and run the same command again"
+                    }
                 },
-            ));
+            );
+            self.blocked.push(blocked.of_group(&active.group));
         }
         Ok(())
     }
@@ -224,11 +233,14 @@ async fn selected(client: &Client, groups: &Selection) -> Result<Selected> {
         for (group, offsets) in client.share_offsets(&all).await? {
             // Without them nothing would bring it back.
             if let Err(crate::kafka::Error::Unsupported { .. }) = offsets {
-                blocked.push(Blocked::new(
+                let refused = Blocked::new(
                     Reason::ShareGroup,
-                    format!("{group} is a share group, and this cluster does not tell where it starts (Kafka 4.2 does)"),
+                    format!(
+                        "{group} is a share group, and this cluster does not tell where it starts (Kafka 4.2 does)"
+                    ),
                     "leave it out of the selection",
-                ));
+                );
+                blocked.push(refused.of_group(&group));
                 share.remove(&group);
                 names.retain(|name| *name != group);
             }
@@ -323,11 +335,14 @@ pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal>
             .collect();
         for topic in topics {
             if places().any(|at| at.topic == *topic && !takes(at)) {
-                blocked.push(Blocked::new(
+                let refused = Blocked::new(
                     Reason::ShareGroup,
-                    format!("{group} is a share group, which loses where it starts on all partitions of {topic} or on none"),
+                    format!(
+                        "{group} is a share group, which loses where it starts on all partitions of {topic} or on none"
+                    ),
                     "choose all partitions of the topic",
-                ));
+                );
+                blocked.push(refused.of_group(&group));
             }
         }
     }
@@ -361,11 +376,14 @@ pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal>
     {
         match known.contains(&at) {
             true => offsets.push((group, at, one)),
-            false => blocked.push(Blocked::new(
-                Reason::NoSuchPartition,
-                format!("{at}: the cluster has no such partition, and then deletes no offset of {group} there"),
-                "leave its topic out, or delete the whole group",
-            )),
+            false => {
+                let what = format!(
+                    "{at}: the cluster has no such partition, and then deletes no offset of {group} there"
+                );
+                let hint = "leave its topic out, or delete the whole group";
+                let unplaced = Blocked::new(Reason::NoSuchPartition, what, hint);
+                blocked.push(unplaced.of_group(&group));
+            }
         }
     }
     if offsets.is_empty() && blocked.is_empty() {

@@ -255,6 +255,9 @@ pub enum Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     pub reason: Reason,
+    /// The one group that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     pub what: String,
     pub hint: Option<String>,
 }
@@ -267,8 +270,16 @@ impl Blocked {
     ) -> Self {
         Self {
             reason,
+            group: None,
             what,
             hint: hint.into().map(str::to_string),
+        }
+    }
+
+    pub(in crate::engine) fn of_group(self, group: &str) -> Self {
+        Self {
+            group: Some(group.to_string()),
+            ..self
         }
     }
 }
