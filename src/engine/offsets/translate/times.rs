@@ -148,7 +148,8 @@ async fn of_partition(from: &From, at: &TopicPartition, wanted: Wanted, budget: 
                 (Log::Live(client.clone(), at.clone()), (start.0, end.0))
             }
         };
-        let step = async |from: i64, to: i64, left: u64| commits(&log, from, to, left).await;
+        let step =
+            async |from: i64, to: i64, left: u64| commits(&log, (from, to), &wanted, left).await;
         backward(range, &wanted, budget, step)
             .await
             .map_err(|error| why(&error))
@@ -163,34 +164,61 @@ async fn of_partition(from: &From, at: &TopicPartition, wanted: Wanted, budget: 
     }
 }
 
-/// The commits of `[from, to)` in order, and what reading them took; `None` instead of them once that is more than `left`.
-async fn commits(
+/// What decides of each commit that was asked for, of the records read so far, which come in order: nothing else of them is
+/// kept.
+struct Newest<'w> {
+    wanted: &'w Wanted,
+    found: BTreeMap<OffsetRecordKey, CommitRecord>,
+}
+
+impl<'w> Newest<'w> {
+    fn of(wanted: &'w Wanted) -> Self {
+        Self {
+            wanted,
+            found: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, record: CommitRecord) {
+        let Some(offset) = self.wanted.get(&record.key) else {
+            return;
+        };
+        // Committed since, or by a group that goes on while this is read.
+        if matches!(&record.value, Ok(Some(value)) if value.offset != *offset) {
+            return;
+        }
+        self.found.insert(record.key.clone(), record);
+    }
+}
+
+/// What `[from, to)` tells of the commits that are wanted, and what reading it took; `None` once that is more than `left`.
+async fn commits<'w>(
     log: &Log,
-    from: i64,
-    to: i64,
+    (from, to): (i64, i64),
+    wanted: &'w Wanted,
     left: u64,
-) -> Result<(Option<Vec<CommitRecord>>, u64)> {
+) -> Result<(Option<Newest<'w>>, u64)> {
     let mut reading = log.read(from, to, Look::Commit)?;
-    let (mut found, mut bytes) = (Vec::new(), 0);
+    let (mut newest, mut bytes) = (Newest::of(wanted), 0);
     while let Some(part) = reading.next().await? {
         bytes += part.bytes;
         if bytes > left {
             return Ok((None, bytes));
         }
         let commits = part.seen.into_iter().filter_map(|seen| seen.commit);
-        found.extend(commits.map(|commit| *commit));
+        commits.for_each(|commit| newest.add(*commit));
     }
-    Ok((Some(found), bytes))
+    Ok((Some(newest), bytes))
 }
 
 type Told = BTreeMap<OffsetRecordKey, std::result::Result<OffsetRecordValue, String>>;
 
 /// Goes back from the end until the newest record of each commit is found.
-async fn backward(
+async fn backward<'w>(
     (start, end): (i64, i64),
-    wanted: &Wanted,
+    wanted: &'w Wanted,
     budget: u64,
-    step: impl AsyncFn(i64, i64, u64) -> Result<(Option<Vec<CommitRecord>>, u64)>,
+    step: impl AsyncFn(i64, i64, u64) -> Result<(Option<Newest<'w>>, u64)>,
 ) -> Result<Told> {
     let mut told = Told::new();
     let mut left: BTreeSet<&OffsetRecordKey> = wanted.keys().collect();
@@ -207,14 +235,12 @@ async fn backward(
             break;
         };
         bytes = bytes.saturating_sub(took);
-        for record in found.into_iter().rev() {
+        for record in found.found.into_values() {
             if !left.contains(&record.key) {
                 continue;
             }
             let answer = match record.value {
-                Ok(Some(value)) if wanted.get(&record.key) == Some(&value.offset) => Ok(value),
-                // Committed since, or by a group that goes on while this is read.
-                Ok(Some(_)) => continue,
+                Ok(Some(value)) => Ok(value),
                 Ok(None) => Err(format!(
                     "its newest record in {OFFSETS_TOPIC} takes it back"
                 )),
@@ -269,7 +295,9 @@ mod tests {
         let step = async |from: i64, to: i64, left: u64| {
             let part = &records[from as usize..to as usize];
             let bytes = 10 * part.len() as u64;
-            Ok(((bytes <= left).then(|| part.to_vec()), bytes))
+            let mut newest = Newest::of(&wanted);
+            part.iter().for_each(|record| newest.add(record.clone()));
+            Ok(((bytes <= left).then_some(newest), bytes))
         };
         block_on(backward((0, records.len() as i64), &wanted, budget, step)).unwrap()
     }
@@ -282,6 +310,18 @@ mod tests {
         let told = read(&records, &[("quiet", 7), ("busy", 5)], 1 << 30);
         let time = |group: &str| told[&key(group)].as_ref().unwrap().committed_at.0;
         assert_eq!((time("quiet"), time("busy")), (1, 8));
+    }
+
+    #[test]
+    fn of_all_that_is_read_one_record_is_kept_for_each_commit_that_is_wanted() {
+        let wanted = Wanted::from([(key("busy"), Offset(5))]);
+        let mut newest = Newest::of(&wanted);
+        for at in 0..10_000 {
+            newest.add(record(&format!("other-{at}"), 5, at));
+            newest.add(record("busy", at % 6, at));
+        }
+        let kept: Vec<&CommitRecord> = newest.found.values().collect();
+        assert_eq!(kept, [&record("busy", 5, 9_995)]);
     }
 
     #[test]
