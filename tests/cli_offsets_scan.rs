@@ -531,6 +531,26 @@ async fn over_more_or_other_partitions_times_lead_to_no_unread_record_skipped() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_partitions_were_joined_a_group_without_a_commit_on_one_of_them_is_not_moved() {
+    let scene = spread(".repartition(1)").await;
+    let scan = ".onto(cluster(\"dr\")).topics(\"events\").strategy(\"cluster-scan\")";
+    for source in [LATEST, "cluster(\"prod\")"] {
+        refused(
+            &scene,
+            source,
+            &format!("{scan}.groups(\"half\")"),
+            &["events-0 has records of events-1, where half committed nothing"],
+        );
+        refused(
+            &scene,
+            source,
+            &format!("{scan}.groups(\"late\")"),
+            &["several committed offsets of late would go to events-0"],
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_more_partitions_headers_lead_to_every_unread_record() {
     let scene = spread(".origin_headers(true).repartition(3)").await;
     let options = ".onto(cluster(\"dr\")).topics(\"events\").strategy(\"header\")";

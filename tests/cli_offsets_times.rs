@@ -114,7 +114,12 @@ fn row(scene: &Scene, source: &str, group: &str, partition: i32) -> Row {
 fn found(scene: &Scene, source: &str, group: &str, partition: i32) -> (i64, String, u64, bool) {
     let row = row(scene, source, group, partition);
     match (&row.target, row.why) {
-        (Ok(to), Why::Found { how, again, sure }) => (to.0, how, again, sure),
+        (
+            Ok(to),
+            Why::Found {
+                how, again, sure, ..
+            },
+        ) => (to.0, how, again, sure),
         (other, _) => panic!("{other:?}"),
     }
 }
@@ -214,6 +219,20 @@ async fn an_archive_that_holds_the_offsets_topic_tells_it_too() {
     assert_eq!(to, 3);
     assert!(
         why.contains("; committed 2025-11-22T10:00:00.000Z"),
+        "{why}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_that_nobody_can_have_meant_are_told_too() {
+    let scene = restored().await;
+    let orders = ("orders", 0);
+    commit(&scene.prod, "checkout-api", orders, 3, i64::MIN);
+    commit(&scene.dr, "checkout-api", orders, 5, i64::MAX);
+    let (to, why, again, sure) = found(&scene, "cluster(\"prod\")", "checkout-api", 0);
+    assert_eq!((to, again, sure), (3, 2, false));
+    assert!(
+        why.contains("and 5 there ") && why.contains(" later"),
         "{why}"
     );
 }

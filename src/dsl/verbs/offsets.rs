@@ -157,8 +157,10 @@ pub static TABLE: &[Entry] = &[
          with another group's name, and `manual` with a file of `group,topic,partition,offset`, in CSV or JSON. Onto a cluster: \
          `header` by the headers that `origin_headers` of a restore adds, `timestamp` by the time of what is unread, which may \
          read some records again, `cluster-scan` by the records around the offset and when it was committed, `preserve` the \
-         same numbers. What was not read as a whole (`header` bisects beyond a million offsets) is `unknown`, not `exact`. With \
-         another number of partitions `header` and `timestamp` lead to every one of them, the others block.",
+         same numbers. A row is `exact` only where nothing unread can be skipped; where that is not known it is `unknown`: `header` \
+         beyond a million offsets, which it bisects, `cluster-scan` of topics of more than 200,000 offsets at the source, \
+         `preserve` of a partition of more than 100,000, and `timestamp` of more than one partition. What `out_of_range` moved \
+         to an end of the source is `clamped`. With another number of partitions `header` and `timestamp` lead to every one of them, the others block.",
     )
     .example("offset_plan(dr).groups(\"audit\").strategy(\"to-datetime\", \"2026-11-20T10:00:00Z\")"),
     Entry::option(

@@ -147,14 +147,49 @@ pub enum Why {
     Clamped { to: Offset },
     /// Where the operator wants it, by so many offsets from where the group is now.
     Asked { what: String, moved: Option<i64> },
-    /// Found without a restore's mapping: in which words, how many records may be read again at most, and whether it is
-    /// known that none is skipped and this is the place.
-    Found { how: String, again: u64, sure: bool },
+    /// Found without a restore's mapping: in which words, how many records may be read again at most, whether it is
+    /// known that none is skipped and this is the place, and where the commit was moved to before it was looked for.
+    Found {
+        how: String,
+        again: u64,
+        sure: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        clamped: Option<Offset>,
+    },
     /// There is no target.
     Blocked,
 }
 
 impl Why {
+    /// Found by a commit that lies within what the source has.
+    pub(super) fn found(how: impl Into<String>, again: u64, sure: bool) -> Self {
+        Self::Found {
+            how: how.into(),
+            again,
+            sure,
+            clamped: None,
+        }
+    }
+
+    /// What was found is where the nearest end of what the source has leads to.
+    pub(super) fn clamped_to(mut self, to: Option<Offset>) -> Self {
+        if let Self::Found { clamped, .. } = &mut self {
+            *clamped = to;
+        }
+        self
+    }
+
+    pub fn is_clamped(&self) -> bool {
+        matches!(
+            self,
+            Self::Clamped { .. }
+                | Self::Found {
+                    clamped: Some(_),
+                    ..
+                }
+        )
+    }
+
     /// Records that the group will read a second time, and those that it will never see.
     pub fn again_and_skipped(&self) -> (u64, u64) {
         match self {
@@ -175,12 +210,14 @@ impl Why {
         match self {
             Why::SameRecord | Why::NextRestored { .. } | Why::AfterLast => "exact",
             Why::ReReads { .. } => "re-reads",
-            Why::Found { again: 0, sure, .. } => match sure {
-                true => "exact",
-                false => "unknown",
-            },
+            Why::Clamped { .. }
+            | Why::Found {
+                clamped: Some(_), ..
+            } => "clamped",
+            // However few it may read again: whether it skips any is not known.
+            Why::Found { sure: false, .. } => "unknown",
+            Why::Found { again: 0, .. } => "exact",
             Why::Found { .. } => "re-reads",
-            Why::Clamped { .. } => "clamped",
             Why::Asked { moved, .. } => match moved {
                 Some(by) if *by < 0 => "re-reads",
                 Some(by) if *by > 0 => "skips",
@@ -203,9 +240,20 @@ impl fmt::Display for Why {
             ),
             Why::AfterLast => f.write_str("after the last restored record"),
             Why::ReReads { records } => f.write_str(&super::joined::re_reads(*records)),
-            Why::Found { how, again: 0, .. } => f.write_str(how),
-            Why::Found { how, again, .. } => {
-                write!(f, "{how}; re-reads at most {}", grouped(*again))
+            Why::Found {
+                how,
+                again,
+                clamped,
+                ..
+            } => {
+                if let Some(to) = clamped {
+                    write!(f, "clamped to {}; ", grouped(to.0))?;
+                }
+                f.write_str(how)?;
+                match again {
+                    0 => Ok(()),
+                    again => write!(f, "; re-reads at most {}", grouped(*again)),
+                }
             }
             Why::Clamped { to } => write!(f, "clamped to {}", grouped(to.0)),
             Why::Asked { what, moved } => match moved {
@@ -420,7 +468,7 @@ impl Plan {
             for row in rows {
                 line.partitions += 1;
                 line.changes += usize::from(row.is_change());
-                line.clamped += usize::from(matches!(row.why, Why::Clamped { .. }));
+                line.clamped += usize::from(row.why.is_clamped());
                 line.blocked += usize::from(row.target.is_err());
                 line.lag_before += row.lag_before.unwrap_or(0);
                 line.lag_after += row.lag_after.unwrap_or(0);
@@ -472,5 +520,41 @@ impl Plan {
             }
         }
         groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_clamped_or_is_not_known_is_never_called_exact() {
+        let sure = Why::found("by its header", 0, true);
+        let clamped = sure.clone().clamped_to(Some(Offset(1_000)));
+        let cases = [
+            (sure, "exact", "by its header"),
+            (clamped, "clamped", "clamped to 1,000; by its header"),
+            (Why::found("by time", 0, false), "unknown", "by time"),
+            (
+                Why::found("by time", 7, false),
+                "unknown",
+                "by time; re-reads at most 7",
+            ),
+            (
+                Why::found("by time", 7, true),
+                "re-reads",
+                "by time; re-reads at most 7",
+            ),
+        ];
+        for (why, word, text) in cases {
+            assert_eq!((why.exactness(), why.to_string().as_str()), (word, text));
+            assert_eq!(why.is_clamped(), word == "clamped");
+            let saved = serde_json::to_string(&why).unwrap();
+            assert_eq!(serde_json::from_str::<Why>(&saved).unwrap(), why);
+        }
+        // As it was saved before commits were clamped in it.
+        let saved = r#"{ "why": "found", "how": "by time", "again": 0, "sure": true }"#;
+        let why: Why = serde_json::from_str(saved).unwrap();
+        assert_eq!(why, Why::found("by time", 0, true));
     }
 }

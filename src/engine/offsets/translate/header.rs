@@ -238,7 +238,8 @@ async fn of_topic(
         let own = commits.entry(&piece.group).or_default();
         match world.committed(piece, options) {
             Ok((at, clamped)) => {
-                own.insert(partition, at.0);
+                // The target may hold what is gone at the source by now: headers tell.
+                own.insert(partition, at.0.min(piece.offset.offset.0));
                 group.clamped.extend(clamped.map(|to| (partition, to)));
             }
             Err(blocked) => {
@@ -283,7 +284,10 @@ async fn of_topic(
                 let mut row = world.row(piece, *partition);
                 let placed = match group.blocked.get(partition) {
                     Some(blocked) => Err(blocked.clone()),
-                    None => nowhere(translation, world, &row, piece, one).await?,
+                    None => {
+                        let clamped = group.clamped.get(partition).copied();
+                        nowhere(translation, world, &row, piece, clamped, one).await?
+                    }
                 };
                 finish(&mut row, placed, world);
                 rows.push(row);
@@ -457,14 +461,14 @@ fn place(
             grouped(elsewhere)
         ),
     };
-    let clamped = match group.clamped.get(&source) {
-        Some(to) => format!("clamped to {}; ", grouped(to.0)),
-        None => String::new(),
-    };
-    let (target, how) = match one.search.found[index] {
+    let found = one.search.found[index];
+    let (target, how) = match found {
         Some(first) => {
-            let committed = group.clamped.get(&source).copied();
-            let committed = committed.or(row.committed).unwrap_or_default();
+            let committed = row.committed.unwrap_or_default();
+            let committed = match group.clamped.get(&source) {
+                Some(to) => committed.min(*to),
+                None => committed,
+            };
             let how = match first.original == committed.0 {
                 true => "same record, by its header".to_string(),
                 false => format!(
@@ -481,13 +485,25 @@ fn place(
     };
     Ok(Placed {
         target: Offset(target),
-        why: Why::Found {
-            how: format!("{clamped}{how}{others}"),
-            again: one.search.again[index],
+        why: Why::found(
+            format!("{how}{others}"),
+            one.search.again[index],
             // What was not looked at may be out of its order.
-            sure: one.bisected.is_none(),
-        },
+            one.bisected.is_none(),
+        )
+        .clamped_to(clamped(group, tally, found)),
     })
+}
+
+/// Where one of the commits that count here was moved to; unless the target holds a record of before that.
+fn clamped(group: &OfGroup<'_>, tally: &Tally, found: Option<First>) -> Option<Offset> {
+    let known = |partition: &PartitionId, to: &Offset| {
+        found.is_some_and(|first| first.partition == *partition && first.original < to.0)
+    };
+    let mut clamped = group.clamped.iter();
+    clamped
+        .find(|(partition, to)| tally.partitions.contains(partition) && !known(partition, to))
+        .map(|(_, to)| *to)
 }
 
 /// A commit on a source partition of which no record is at the target.
@@ -496,6 +512,7 @@ async fn nowhere(
     world: &World,
     row: &Row,
     piece: &Piece,
+    clamped: Option<Offset>,
     one: Option<&Searched>,
 ) -> Result<std::result::Result<Placed, Blocked>> {
     let at = row.target_partition();
@@ -518,11 +535,8 @@ async fn nowhere(
         if !unread {
             return Ok(Ok(Placed {
                 target: end,
-                why: Why::Found {
-                    how: "nothing is there, and it has read everything".to_string(),
-                    again: 0,
-                    sure: true,
-                },
+                why: Why::found("nothing is there, and it has read everything", 0, true)
+                    .clamped_to(clamped),
             }));
         }
     }

@@ -8,6 +8,7 @@ mod header;
 mod log;
 mod neighbours;
 mod preserve;
+mod samples;
 mod scan;
 mod search;
 mod sorted;
@@ -568,7 +569,7 @@ pub(super) async fn time_between(
     let last = log.first(behind.min(end - 1), end, Look::Time).await?;
     Ok(first
         .zip(last)
-        .map(|(first, last)| last.timestamp - first.timestamp))
+        .map(|(first, last)| last.timestamp.saturating_sub(first.timestamp)))
 }
 
 fn no_mapping(piece: &Piece) -> Blocked {

@@ -1,5 +1,6 @@
 //! Boundaries among records that are written down here; and against what a restore in order leads to.
 
+use super::super::samples::{Sides, There, sides};
 use super::*;
 use proptest::prelude::*;
 
@@ -107,29 +108,91 @@ fn times_count_unless_they_are_the_targets_own() {
     assert_eq!(bits(&neighbours, &other), 0b10);
 }
 
+/// A target that holds two sources: of each record what it says, and which one of the first source's it is.
+type Target = Vec<(u8, Option<usize>)>;
+
+/// One behind the other as `picks` has it; turned, if what was restored first is not what was written first.
+fn mixed(
+    own: &[u8],
+    kept: &[bool],
+    others: &[u8],
+    picks: &[bool],
+    turned: Option<usize>,
+) -> Target {
+    let mut own = own
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| kept[*at])
+        .map(|(at, what)| (*what, Some(at)));
+    let mut others = others.iter().map(|what| (*what, None));
+    let mut target = Target::new();
+    for pick in picks {
+        target.extend(if *pick { own.next() } else { others.next() });
+    }
+    target.extend(own.chain(others));
+    if let Some(turned) = turned {
+        let turned = turned % target.len().max(1);
+        target.rotate_left(turned);
+    }
+    target
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
-    fn what_is_sure_is_the_place_that_the_restore_knows_and_nothing_unread_lies_before_any(
-        // Few different records, so that many are equal.
+    fn before_what_is_sure_lies_nothing_unread_and_behind_it_nothing_read_and_where_something_does_it_blocks(
+        // Few different records, so that many are equal; or none is equal to any.
+        distinct in any::<bool>(),
         source in prop::collection::vec(0..6u8, 1..40),
-        kept in prop::collection::vec(prop::bool::weighted(0.9), 40),
+        others in prop::collection::vec(3..9u8, 0..20),
+        kept in prop::collection::vec(prop::bool::weighted(0.95), 40),
+        picks in prop::collection::vec(any::<bool>(), 0..60),
+        turned in prop::option::of(0..60usize),
         place in 0..41usize,
     ) {
+        let source: Vec<u8> = match distinct {
+            true => (100..).take(source.len()).collect(),
+            false => source,
+        };
         let place = place.min(source.len());
-        let restored: Vec<(usize, u8)> = source
-            .iter()
-            .copied()
-            .enumerate()
-            .filter(|(at, _)| kept[*at])
-            .collect();
-        let target: Vec<u8> = restored.iter().map(|(_, what)| *what).collect();
+        let target = mixed(&source, &kept, &others, &picks, turned);
         let around = around(&source, place);
-        let right = restored.iter().filter(|(at, _)| *at < place).count() as i64;
-        if let Some((target, matched)) = here(&around, &target)
-            && matched == around.wanted()
-            && kept[..source.len()].iter().all(|kept| *kept)
-        {
-            prop_assert_eq!(target, right);
+        let says: Vec<u8> = target.iter().map(|(what, _)| *what).collect();
+        let records: Vec<Seen> = (0..).zip(&source).map(|(at, what)| record(at, *what)).collect();
+        let there: Vec<There<'_>> = records
+            .iter()
+            .filter_map(|own| {
+                let what = own.digest[0];
+                let first = says.iter().position(|other| *other == what)? as i64;
+                let last = says.iter().rposition(|other| *other == what)? as i64;
+                Some(There { own, first, last })
+            })
+            .collect();
+        let in_order = turned.is_none_or(|turned| turned % target.len().max(1) == 0);
+        let all_kept = kept[..source.len()].iter().all(|kept| *kept);
+        let Verdict::Here { target: at, matched } = verdict(&around, &says) else {
+            // Nothing is equal: it is there, and once.
+            prop_assert!(!(distinct && in_order && all_kept));
+            return Ok(());
+        };
+        let sides = sides(there.iter().copied(), place as i64, at);
+        let sure = matched.count() == around.wanted() && sides == Sides::Right;
+        let (before, behind) = target.split_at(at as usize);
+        let skipped = before.iter().any(|(_, own)| own.is_some_and(|own| own >= place));
+        let again = behind.iter().any(|(_, own)| own.is_some_and(|own| own < place));
+        if sure {
+            prop_assert!(!skipped && !again, "{at} in {target:?}");
+        }
+        if let Sides::Skips(unread) = sides {
+            let what = source[unread as usize];
+            prop_assert!(unread >= place as i64);
+            prop_assert!(behind.iter().all(|(other, _)| *other != what));
+        }
+        if distinct {
+            // It blocks if, and only if, something is skipped.
+            prop_assert_eq!(matches!(sides, Sides::Skips(_)), skipped, "{} in {:?}", at, target);
+            prop_assert!(!in_order || sides == Sides::Right);
+            prop_assert!(!(in_order && all_kept) || sure);
         }
     }
 }

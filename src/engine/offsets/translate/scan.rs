@@ -2,8 +2,8 @@
 //!
 //! For each place the records next before and behind it are read at the source; what they say, and when, is looked for at
 //! the target. The place is the boundary with the most of them in order on its sides. If several boundaries are as good as
-//! each other it is nobody's to choose. It is exact if all of them are there and all of the topic was read: then there is no
-//! second place, and no partition of the source went to several.
+//! each other it is nobody's to choose. It is exact if all of them are there and all of both topics was read: then there is no
+//! second place, no partition of the source went to several, and nothing unread lies before it.
 //!
 //! When each commit was made, on both sides, leads to where to look first and tells whether the group has gone on at the
 //! target since.
@@ -13,7 +13,8 @@ use super::super::options::Options;
 use super::super::plan::{Blocked, Reason, Row, Why};
 use super::log::Look;
 use super::neighbours::{Around, NEIGHBOURS, Verdict};
-use super::search::{Place, Sample, Search, Searched};
+use super::samples::{Samples, Sides, Spread};
+use super::search::{Place, Search, Searched};
 use super::times::{Times, Wanted};
 use super::{AT_ONCE, From, Piece, Placed, Translation, World, finish, over_budget};
 use crate::base::text::{counted, grouped};
@@ -25,8 +26,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Fewer records in order than this, unless they are half of the neighbours, tell nothing.
 const FEWEST: usize = 3;
-/// Records of each source partition that tell where it went, evenly over it.
-const SAMPLES: i64 = 16;
 
 /// The rows of all pieces.
 pub(super) async fn rows(
@@ -127,6 +126,7 @@ impl Scan<'_> {
                 let around = self.around(&source, at).await?;
                 let place = Place {
                     source,
+                    at,
                     around,
                     committed_at,
                     there,
@@ -139,9 +139,21 @@ impl Scan<'_> {
             .try_collect()
             .await?;
         let places: Vec<Place> = places.into_values().collect();
-        let samples = self.samples(&places).await?;
+        let topics = places.iter().map(|place| place.source.topic.as_str());
+        let samples = Samples::read(
+            self.translation,
+            self.world,
+            &topics.collect(),
+            self.options.scan_budget.0,
+        )
+        .await?;
+        let mut carried: BTreeMap<&str, BTreeMap<TopicPartition, bool>> = BTreeMap::new();
+        for (piece, committed) in &ready {
+            let own = carried.entry(&piece.group).or_default();
+            own.insert(piece.source(), committed.is_ok());
+        }
         let world = (self.world, self.target, self.options);
-        let search = Search::new(world, self.topic, &places, &samples);
+        let search = Search::new(world, self.topic, &places, &samples.all);
         let searched = match places.is_empty() {
             true => Vec::new(),
             false => search.all().await?,
@@ -151,13 +163,13 @@ impl Scan<'_> {
             scan: self,
             searched: &searched,
             spread: &spread,
+            samples: &samples,
+            carried: &carried,
         };
         let rows = ready.into_iter().map(|(piece, committed)| {
             let placed = committed.and_then(|(number, clamped)| {
                 let (partition, mut placed) = found.place(number, &places[number], piece)?;
-                if let (Some(to), Why::Found { how, .. }) = (clamped, &mut placed.why) {
-                    *how = format!("clamped to {}; {how}", grouped(to.0));
-                }
+                placed.why = placed.why.clamped_to(clamped);
                 Ok((partition, placed))
             });
             let (partition, placed) = match placed {
@@ -243,41 +255,6 @@ impl Scan<'_> {
         Ok(Around { before, after })
     }
 
-    /// Some records of each partition of the topics that were committed on, of those without a commit too.
-    async fn samples(&self, places: &[Place]) -> Result<Vec<Sample>> {
-        let topics: BTreeSet<&str> = places
-            .iter()
-            .map(|place| place.source.topic.as_str())
-            .collect();
-        let partitions = self.world.ranges.iter();
-        let partitions = partitions.filter(|(at, _)| topics.contains(at.topic.as_str()));
-        let samples = partitions.map(|(source, range)| async move {
-            let log = self.translation.log(source);
-            let mut samples: Vec<Sample> = Vec::new();
-            let (from, to) = (range.from.0, range.to.0);
-            for number in 0..SAMPLES {
-                let at =
-                    from + ((to - from) as i128 * i128::from(number) / i128::from(SAMPLES)) as i64;
-                if samples.last().is_some_and(|last| last.seen.offset >= at) {
-                    continue;
-                }
-                let Some(seen) = log.first(at, to, Look::Content).await? else {
-                    break;
-                };
-                samples.push(Sample {
-                    source: source.clone(),
-                    seen,
-                });
-            }
-            Ok::<_, super::Error>(samples)
-        });
-        let samples: Vec<Vec<Sample>> = stream::iter(samples)
-            .buffered(AT_ONCE)
-            .try_collect()
-            .await?;
-        Ok(samples.into_iter().flatten().collect())
-    }
-
     /// Says when the commit was made, and what that of the target is worth beside it.
     fn dated(&self, mut placed: Placed, piece: &Piece, row: &Row) -> Placed {
         let Why::Found { how, again, .. } = &mut placed.why else {
@@ -303,53 +280,13 @@ impl Scan<'_> {
             && there.committed_at > source
             && from != placed.target
         {
-            let later = format_duration_ms(there.committed_at.0 - source.0);
+            let later = format_duration_ms(there.committed_at.0.saturating_sub(source.0));
             how.push_str(&format!(", and {} there {later} later", grouped(from.0)));
             // It has read on at the target, and is to be put back.
-            *again = (*again).max(u64::try_from(from.0 - placed.target.0).unwrap_or(0));
+            *again =
+                (*again).max(u64::try_from(from.0.saturating_sub(placed.target.0)).unwrap_or(0));
         }
         placed
-    }
-}
-
-/// Where each source partition went, by its samples.
-#[derive(Debug, Default)]
-struct Spread {
-    /// Source partitions of which several target partitions have records.
-    over: BTreeMap<TopicPartition, BTreeSet<PartitionId>>,
-}
-
-impl Spread {
-    fn of(samples: &[Sample], searched: &[Searched]) -> Self {
-        let mut by_source: BTreeMap<&TopicPartition, Vec<usize>> = BTreeMap::new();
-        for (number, sample) in samples.iter().enumerate() {
-            by_source.entry(&sample.source).or_default().push(number);
-        }
-        let mut spread = Self::default();
-        for (source, numbers) in by_source {
-            let count = |one: &Searched| {
-                let there = numbers.iter().filter(|number| one.samples.contains(number));
-                there.count()
-            };
-            // Among equals the one of the same number.
-            let home = searched
-                .iter()
-                .max_by_key(|one| (count(one), one.partition == source.partition));
-            let Some(home) = home.filter(|home| home.whole) else {
-                continue;
-            };
-            let strays = searched.iter().filter(|one| {
-                let own = |number: &&usize| one.samples.contains(number);
-                let mut theirs = numbers.iter().filter(own);
-                theirs.any(|number| !home.samples.contains(number))
-            });
-            let strays: BTreeSet<PartitionId> = strays.map(|one| one.partition).collect();
-            if !strays.is_empty() {
-                let all = strays.into_iter().chain([home.partition]).collect();
-                spread.over.insert(source.clone(), all);
-            }
-        }
-        spread
     }
 }
 
@@ -358,6 +295,9 @@ struct Found<'a> {
     scan: &'a Scan<'a>,
     searched: &'a [Searched],
     spread: &'a Spread,
+    samples: &'a Samples,
+    /// The partitions on which each group has committed, and whether that can be carried over.
+    carried: &'a BTreeMap<&'a str, BTreeMap<TopicPartition, bool>>,
 }
 
 impl Found<'_> {
@@ -452,13 +392,22 @@ impl Found<'_> {
         if let Some((other, over)) = mixed.next() {
             return Err(self.spread_over(format!("the records of {other}"), over));
         }
+        let apart = self.others_are_apart(piece, source, best)?;
         let how = format!("{} of {wanted} neighbours match", matched.count());
-        match verdict {
+        let (partition, mut placed) = match verdict {
             Verdict::Several {
                 places, targets, ..
-            } => self.one_of(place, piece, (best.partition, *places, targets)),
+            } => self.one_of(place, piece, (best.partition, *places, targets))?,
             Verdict::Here { target, .. } if matched.count() == wanted => {
                 let (how, sure) = match (in_part, alike) {
+                    (None, None) if !self.samples.complete => (
+                        format!("likely: {how}, and not all of the source was looked for"),
+                        false,
+                    ),
+                    (None, None) if !apart => (
+                        format!("likely: {how}, and some of another partition are there, too"),
+                        false,
+                    ),
                     (None, None) => (format!("exact: {how}"), true),
                     (Some(one), _) => (
                         format!(
@@ -471,23 +420,90 @@ impl Found<'_> {
                         (format!("likely: {how}, in partition {other} too"), false)
                     }
                 };
-                Ok((best.partition, placed(*target, how, sure)))
+                (best.partition, placed(*target, how, sure))
             }
             Verdict::Here { target, .. }
                 if matched.count() >= FEWEST || matched.count() * 2 >= wanted =>
             {
-                Ok((
+                (
                     best.partition,
                     placed(*target, format!("likely: {how}"), false),
-                ))
+                )
             }
-            Verdict::Here { .. } => Err(blocked(format!(
-                "{source}: only {} of the {} around it is in {topic}",
-                matched.count(),
-                counted(wanted as i64, "record"),
-            ))),
-            Verdict::None => Err(blocked(format!("{source}: not found"))),
+            Verdict::Here { .. } => {
+                return Err(blocked(format!(
+                    "{source}: only {} of the {} around it is in {topic}",
+                    matched.count(),
+                    counted(wanted as i64, "record"),
+                )));
+            }
+            Verdict::None => return Err(blocked(format!("{source}: not found"))),
+        };
+        let target = placed.target.0;
+        match self.samples.sides(source, place.at, best, target) {
+            Sides::Right => {}
+            Sides::Skips(unread) => {
+                return Err(Blocked::new(
+                    Reason::NotFound,
+                    format!(
+                        "{topic}-{partition}: {source} is there out of its order; {} is unread and lies before the place {}, \
+                         where {} goes on",
+                        grouped(unread),
+                        grouped(target),
+                        grouped(place.at)
+                    ),
+                    "use .strategy(\"header\") or \"timestamp\", which go back to the first unread record",
+                ));
+            }
+            Sides::Mixed => {
+                if let Why::Found { how, sure, .. } = &mut placed.why {
+                    let rest = how.strip_prefix("exact: ").unwrap_or(how);
+                    let rest = rest.strip_prefix("likely: ").unwrap_or(rest);
+                    *how = format!("likely: {rest}, and some are on both sides of it");
+                    *sure = false;
+                }
+            }
         }
+        Ok((partition, placed))
+    }
+
+    /// Whether the target partition has nothing of source partitions on which the group has not committed; blocked if such a
+    /// partition went there.
+    fn others_are_apart(
+        &self,
+        piece: &Piece,
+        source: &TopicPartition,
+        best: &Searched,
+    ) -> std::result::Result<bool, Blocked> {
+        let carried = self.carried.get(piece.group.as_str());
+        let mut apart = true;
+        for (other, numbers) in &self.samples.of {
+            let commit = carried.and_then(|carried| carried.get(other)).copied();
+            if other == source
+                || commit == Some(true)
+                || best.samples.range(numbers.clone()).next().is_none()
+            {
+                continue;
+            }
+            if self.spread.home.get(other) != Some(&best.partition) {
+                // Elsewhere there are as many of them: records are alike, or they were written twice.
+                apart = false;
+                continue;
+            }
+            let nothing = match commit {
+                None => "committed nothing",
+                Some(_) => "has no commit that can be carried over",
+            };
+            return Err(Blocked::new(
+                Reason::NoCommit,
+                format!(
+                    "{}-{} has records of {other}, where {} {nothing}",
+                    self.scan.topic, best.partition, piece.group
+                ),
+                "move the group by hand once it is known what it has read",
+            ));
+        }
+        Ok(apart)
     }
 
     /// Among places that are as likely as each other only that one is taken where the group is already, and it has committed
@@ -545,11 +561,7 @@ impl Found<'_> {
 fn placed(target: i64, how: String, sure: bool) -> Placed {
     Placed {
         target: Offset(target),
-        why: Why::Found {
-            how,
-            again: 0,
-            sure,
-        },
+        why: Why::found(how, 0, sure),
     }
 }
 

@@ -23,18 +23,13 @@ const MOST_HITS: usize = 4096;
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub source: TopicPartition,
+    /// The next record to read there.
+    pub at: i64,
     pub around: Around,
     /// When groups committed it.
     pub committed_at: Vec<i64>,
     /// Where those groups are at the target.
     pub there: BTreeSet<(PartitionId, i64)>,
-}
-
-/// Some record of the source.
-#[derive(Clone, Debug)]
-pub(super) struct Sample {
-    pub source: TopicPartition,
-    pub seen: Seen,
 }
 
 /// What one target partition has.
@@ -44,8 +39,8 @@ pub(super) struct Searched {
     pub verdicts: BTreeMap<usize, Verdict>,
     /// Which neighbours of every place it has, anywhere; those of which it has none are left out.
     pub present: BTreeMap<usize, Matched>,
-    /// The samples that it has.
-    pub samples: BTreeSet<usize>,
+    /// The samples that it has: the first and the last place of each.
+    pub samples: BTreeMap<usize, (i64, i64)>,
     /// All of it was read.
     pub whole: bool,
 }
@@ -56,7 +51,7 @@ pub(super) struct Search<'a> {
     pub options: &'a Options,
     pub topic: &'a str,
     pub places: &'a [Place],
-    pub samples: &'a [Sample],
+    pub samples: &'a [Seen],
     by_digest: HashMap<[u8; 16], Vec<Who>>,
 }
 
@@ -71,7 +66,7 @@ struct Noted<'p> {
     which: &'p BTreeSet<usize>,
     hits: BTreeMap<usize, Vec<Hit>>,
     present: BTreeMap<usize, Matched>,
-    samples: BTreeSet<usize>,
+    samples: BTreeMap<usize, (i64, i64)>,
 }
 
 impl<'p> Noted<'p> {
@@ -80,7 +75,7 @@ impl<'p> Noted<'p> {
             which,
             hits: BTreeMap::new(),
             present: BTreeMap::new(),
-            samples: BTreeSet::new(),
+            samples: BTreeMap::new(),
         }
     }
 
@@ -110,7 +105,7 @@ impl<'a> Search<'a> {
         (world, target, options): (&'a World, &'a Client, &'a Options),
         topic: &'a str,
         places: &'a [Place],
-        samples: &'a [Sample],
+        samples: &'a [Seen],
     ) -> Self {
         let mut by_digest: HashMap<[u8; 16], Vec<Who>> = HashMap::new();
         for (number, place) in places.iter().enumerate() {
@@ -122,7 +117,7 @@ impl<'a> Search<'a> {
             }
         }
         for (number, sample) in samples.iter().enumerate() {
-            let own = by_digest.entry(sample.seen.digest).or_default();
+            let own = by_digest.entry(sample.digest).or_default();
             own.push(Who::Sample(number));
         }
         Self {
@@ -206,7 +201,7 @@ impl<'a> Search<'a> {
             partition,
             verdicts: BTreeMap::new(),
             present: BTreeMap::new(),
-            samples: BTreeSet::new(),
+            samples: BTreeMap::new(),
             whole: false,
         };
         let mut took = Took::default();
@@ -286,8 +281,9 @@ impl<'a> Search<'a> {
         for who in self.by_digest.get(&seen.digest).into_iter().flatten() {
             let place = match *who {
                 Who::Sample(sample) => {
-                    if is_same(&self.samples[sample].seen, seen) {
-                        noted.samples.insert(sample);
+                    if is_same(&self.samples[sample], seen) {
+                        let own = noted.samples.entry(sample);
+                        own.or_insert((seen.offset, seen.offset)).1 = seen.offset;
                     }
                     continue;
                 }

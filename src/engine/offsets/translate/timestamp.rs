@@ -14,11 +14,11 @@ use super::super::error::Result;
 use super::super::options::Options;
 use super::super::plan::{Blocked, Reason, Row, Why};
 use super::log::{Log, Look, Seen};
+use super::neighbours::is_same;
 use super::{AT_ONCE, From, Piece, Placed, Range, Translation, World, finish, over_budget};
-use crate::base::text::grouped;
 use crate::base::time::format_instant;
 use crate::base::{Offset, TimestampMs, TopicPartition};
-use crate::kafka::Client;
+use crate::kafka::{Client, Isolation, OffsetAt};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use spread::Spread;
 use std::collections::BTreeMap;
@@ -27,6 +27,8 @@ use std::collections::btree_map::Entry;
 /// So many records of the target are compared to tell whether a partition is the same; and so many of the source at most.
 const COMPARED: usize = 16;
 const MOST_COMPARED: usize = 20_000;
+/// Records of the source, evenly over what is unread, of which it is looked at whether another partition has them.
+const SAMPLES: i64 = 16;
 
 /// The least time between each commit and the next, of the commits on one partition.
 pub(super) struct Least {
@@ -165,12 +167,20 @@ async fn of_partition(
         range: *range,
         world,
         options,
+        alone: range.partitions == 1,
     };
-    if let Some(oldest) = least.oldest()
-        && enough
-        && !way.is_the_same_partition(oldest).await?
-    {
-        return Ok(None);
+    if !way.alone && enough {
+        let oldest = least.oldest();
+        let unread = least.commits.first().map_or(range.from.0, |(at, _)| *at);
+        let from = oldest.map_or(range.from.0, |_| unread.max(range.from.0));
+        if let Some(oldest) = oldest
+            && !way.is_the_same_partition(oldest).await?
+        {
+            return Ok(None);
+        }
+        if way.has_strays(from).await? {
+            return Ok(None);
+        }
     }
     let mut found: BTreeMap<i64, std::result::Result<Found, Blocked>> = BTreeMap::new();
     for (row, committed) in &mut ready {
@@ -178,7 +188,10 @@ async fn of_partition(
             Err(blocked) => Err(blocked.clone()),
             Ok(_) if !enough => Err(over_budget(source, options)),
             Ok((at, clamped)) => match least.from(at.0) {
-                None => way.at_end().await?,
+                None => way.at_end().await?.map(|placed| Placed {
+                    why: placed.why.clamped_to(*clamped),
+                    ..placed
+                }),
                 Some(time) => {
                     let found = match found.entry(time) {
                         Entry::Occupied(found) => found.into_mut(),
@@ -263,6 +276,9 @@ struct Way<'a> {
     range: Range,
     world: &'a World,
     options: &'a Options,
+    /// There is one partition on both sides: only then it is known, without reading all of them, that no record of the source
+    /// went to another one.
+    alone: bool,
 }
 
 /// The first record of a time or later, on both sides.
@@ -272,6 +288,8 @@ struct Found {
     at_target: i64,
     /// They are the same record.
     same: bool,
+    /// No other partition can hold any of the source's records.
+    alone: bool,
 }
 
 impl Way<'_> {
@@ -321,6 +339,69 @@ impl Way<'_> {
         Ok(matched == theirs.len())
     }
 
+    /// Whether some of the source's records from an offset on are in another partition of the target's topic.
+    async fn has_strays(&self, from: i64) -> Result<bool> {
+        let (to, mut last) = (self.range.to.0, None);
+        for number in 0..SAMPLES {
+            let at = from + ((to - from) as i128 * i128::from(number) / i128::from(SAMPLES)) as i64;
+            let Some(some) = self.source.first(at, to, Look::Time).await? else {
+                break;
+            };
+            let time = TimestampMs(some.timestamp);
+            if time.0 < 0 || last == Some(time) {
+                continue;
+            }
+            last = Some(time);
+            // The first of that time is the same one on both sides, in whatever order times are.
+            let Some(own) = self.source.first_at_time(time, to).await? else {
+                continue;
+            };
+            let end = self.target_end();
+            match self.target.first_at_time(time, end).await? {
+                Some(there) if there.broker_time => return Ok(false),
+                Some(there) if same(&own, &there) => {}
+                _ if self.is_elsewhere(&own).await? => return Ok(true),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether another partition of the target's topic has a record, where its time leads to.
+    async fn is_elsewhere(&self, own: &Seen) -> Result<bool> {
+        let (Log::Live(client, at), time) = (&self.target, TimestampMs(own.timestamp)) else {
+            return Ok(false);
+        };
+        let others = self.world.logs.keys();
+        let others = others.filter(|other| other.topic == at.topic && *other != at);
+        let wanted: Vec<_> = others
+            .map(|other| (other.clone(), OffsetAt::AtOrAfter(time)))
+            .collect();
+        let found = client
+            .list_offsets(&wanted, Isolation::ReadUncommitted)
+            .await?;
+        for (other, found) in found {
+            let found = found?;
+            let end = self.world.stable.get(&other).map_or(0, |end| end.0);
+            if found.offset.0 < 0 {
+                continue;
+            }
+            let log = Log::Live(client.clone(), other);
+            let mut reading = log.read(found.offset.0, end, Look::Content)?;
+            let mut looked_at = 0;
+            while looked_at < COMPARED
+                && let Some(part) = reading.next().await?
+            {
+                let few = &part.seen[..part.seen.len().min(COMPARED - looked_at)];
+                if few.iter().any(|seen| is_same(own, seen)) {
+                    return Ok(true);
+                }
+                looked_at += few.len();
+            }
+        }
+        Ok(false)
+    }
+
     async fn find(&self, time: i64) -> Result<std::result::Result<Found, Blocked>> {
         let at = self.target.at();
         let blocked = |what: String| {
@@ -360,6 +441,7 @@ impl Way<'_> {
             at_source: source.offset,
             at_target: target.offset,
             same: same(&source, &target),
+            alone: self.alone,
         }))
     }
 
@@ -380,18 +462,18 @@ impl Way<'_> {
             (Some(there), Some(last)) if same(there, last) => Some((
                 there.offset + 1,
                 "after the same last record as at the source",
+                self.alone,
             )),
-            (None, None) if start == end => Some((end.0, "nothing is there, and nothing was")),
+            // Nothing can be skipped where nothing is.
+            (None, None) if start == end => {
+                Some((end.0, "nothing is there, and nothing was", true))
+            }
             _ => None,
         };
         Ok(match place {
-            Some((target, how)) => Ok(Placed {
+            Some((target, how, sure)) => Ok(Placed {
                 target: Offset(target),
-                why: Why::Found {
-                    how: how.to_string(),
-                    again: 0,
-                    sure: true,
-                },
+                why: Why::found(how, 0, sure),
             }),
             None => Err(Blocked::new(
                 Reason::NotFound,
@@ -405,30 +487,28 @@ impl Way<'_> {
 }
 
 /// Whether two records, each of another log, are one.
-pub(super) fn same(one: &Seen, other: &Seen) -> bool {
+fn same(one: &Seen, other: &Seen) -> bool {
     one.digest == other.digest && one.timestamp == other.timestamp
 }
 
 impl Found {
     fn placed(&self, committed: Offset, clamped: Option<Offset>) -> Placed {
         let again = u64::try_from(committed.0 - self.at_source).unwrap_or(0);
-        let clamped = clamped.map_or(String::new(), |to| {
-            format!("clamped to {}; ", grouped(to.0))
-        });
         let which = match self.same {
             true => "",
             false => ", which is not the source's first of that time",
         };
         Placed {
             target: Offset(self.at_target),
-            why: Why::Found {
-                how: format!(
-                    "{clamped}the first record of {} or later{which}",
+            why: Why::found(
+                format!(
+                    "the first record of {} or later{which}",
                     format_instant(TimestampMs(self.time))
                 ),
                 again,
-                sure: self.same,
-            },
+                self.same && self.alone,
+            )
+            .clamped_to(clamped),
         }
     }
 }

@@ -75,7 +75,7 @@ proptest! {
                 continue;
             };
             let at_source = list_offsets(&records, time).unwrap();
-            let found = Found { time, at_source, at_target: place, same: true };
+            let found = Found { time, at_source, at_target: place, same: true, alone: true };
             let placed = found.placed(Offset(*commit), None);
             let unread = restored.iter().position(|(at, _)| at >= commit).map(|at| at as i64);
             if let Some(unread) = unread {

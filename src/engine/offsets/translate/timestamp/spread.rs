@@ -27,7 +27,7 @@ pub(super) struct Spread<'a> {
 }
 
 /// A group's commits on the source's partitions.
-type OfGroup<'a> = BTreeMap<PartitionId, (&'a Piece, Offset)>;
+type OfGroup<'a> = BTreeMap<PartitionId, (&'a Piece, Offset, Option<Offset>)>;
 
 /// The first record of a time or later in one target partition.
 #[derive(Clone)]
@@ -49,9 +49,9 @@ impl Spread<'_> {
         let mut ready: Vec<(Vec<&Piece>, std::result::Result<OfGroup<'_>, Blocked>)> = Vec::new();
         for pieces in groups.into_values() {
             let commits = pieces.iter().map(|piece| {
-                let (at, _) = self.world.committed(piece, self.options)?;
+                let (at, clamped) = self.world.committed(piece, self.options)?;
                 let held = self.world.ranges.contains_key(&piece.source());
-                let held = held.then_some((piece.offset.partition, (*piece, at)));
+                let held = held.then_some((piece.offset.partition, (*piece, at, clamped)));
                 held.ok_or_else(|| not_held(&piece.source()))
             });
             let commits = commits.collect::<std::result::Result<OfGroup<'_>, Blocked>>();
@@ -86,7 +86,10 @@ impl Spread<'_> {
                 match commits.and_then(|commits| Ok((self.oldest(&commits, &least)?, commits))) {
                     Ok((Some((time, piece)), commits)) => {
                         let again = self.again(time, &commits, &mut at_source).await?;
-                        self.of_group(time, piece, again, &mut there).await?
+                        let mut clamped = commits.values();
+                        let clamped = clamped.find_map(|(_, _, clamped)| *clamped);
+                        self.of_group((time, clamped), piece, again, &mut there)
+                            .await?
                     }
                     Ok((None, _)) => self.all_read(&pieces),
                     Err(blocked) => pieces
@@ -139,7 +142,7 @@ impl Spread<'_> {
         least: &BTreeMap<TopicPartition, Option<Least>>,
     ) -> std::result::Result<Option<(i64, &'p Piece)>, Blocked> {
         let mut oldest: Option<(i64, &Piece)> = None;
-        for (piece, at) in commits.values() {
+        for (piece, at, _) in commits.values() {
             let source = piece.source();
             let Some(Some(least)) = least.get(&source) else {
                 return Err(over_budget(&source, self.options));
@@ -171,7 +174,7 @@ impl Spread<'_> {
         known: &mut BTreeMap<(TopicPartition, i64), Option<i64>>,
     ) -> Result<u64> {
         let mut again = 0;
-        for (piece, at) in commits.values() {
+        for (piece, at, _) in commits.values() {
             let source = piece.source();
             let first = match known.entry((source.clone(), time)) {
                 Entry::Occupied(first) => *first.get(),
@@ -190,7 +193,7 @@ impl Spread<'_> {
 
     async fn of_group(
         &self,
-        time: i64,
+        (time, clamped): (i64, Option<Offset>),
         piece: &Piece,
         again: u64,
         known: &mut BTreeMap<(PartitionId, i64), There>,
@@ -224,11 +227,12 @@ impl Spread<'_> {
             };
             let placed = placed.map(|(target, how, again)| Placed {
                 target: Offset(target),
-                why: Why::Found {
-                    how: format!("{how}, the oldest that is unread in any partition"),
+                why: Why::found(
+                    format!("{how}, the oldest that is unread in any partition"),
                     again,
-                    sure: false,
-                },
+                    false,
+                )
+                .clamped_to(clamped),
             });
             rows.push((self.world.row(piece, partition), placed));
         }
