@@ -342,7 +342,7 @@ pub async fn plan_offsets(client: &Client, options: &Options) -> Result<Removal>
                     ),
                     "choose all partitions of the topic",
                 );
-                blocked.push(refused.of_group(&group));
+                blocked.push(refused.of_group(group));
             }
         }
     }
